@@ -1,0 +1,1 @@
+//! The actor tree: root, catalog, plugin, monitor, bridge, control.

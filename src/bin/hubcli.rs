@@ -1,0 +1,2 @@
+//! hubcli
+fn main() {}

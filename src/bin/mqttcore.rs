@@ -1,0 +1,2 @@
+//! mqttcore
+fn main() {}

@@ -1,0 +1,1 @@
+//! Wire types, topics, auth formats and the bus client.

@@ -1,0 +1,1 @@
+//! Plugin logs: capture, bounds, rotation, last lines.

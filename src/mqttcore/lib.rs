@@ -1,0 +1,1 @@
+//! The embedded core: MQTT 5 broker, roles and auth service.

@@ -1,0 +1,1 @@
+//! Every system call of supervision: spawning, process trees, pidfds, FIFOs, the clock.

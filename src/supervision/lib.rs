@@ -1,0 +1,17 @@
+//! What the launcher decides: pure, so that every rule can be tested without a process, a file or a clock.
+//!
+//! Invariants of this crate:
+//! - no I/O, no clock, no randomness, no runtime: time and chance come in as arguments ([`MonoTime`], `Jitter`);
+//! - every phase × event of the lifecycle is matched without a wildcard;
+//! - no delay, count or number wraps: arithmetic saturates.
+//!
+//! The way in is `Lifecycle::step`; the rest are the words it speaks.
+
+pub mod exit;
+pub mod ids;
+pub mod policy;
+pub mod time;
+
+pub use exit::ExitStatus;
+pub use ids::{IdError, PluginId, Run};
+pub use time::MonoTime;
