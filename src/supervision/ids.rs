@@ -119,12 +119,17 @@ mod tests {
 
     #[test]
     fn names_that_break_addressing_are_refused() {
-        for bad in ["", "a/b", "a+b", "a#", "a.b", "é", "a b", "core", "admin", "auth", "launcher"] {
+        for bad in [
+            "", "a/b", "a+b", "a#", "a.b", "é", "a b", "core", "admin", "auth", "launcher",
+        ] {
             assert!(PluginId::new(bad).is_err(), "{bad:?}");
         }
         assert!(PluginId::new(&"x".repeat(65)).is_err());
         for good in ["a", "zwavejs-cb", "A_9", &"x".repeat(64)] {
-            assert_eq!(PluginId::new(good).map(|id| id.to_string()), Ok(good.to_owned()));
+            assert_eq!(
+                PluginId::new(good).map(|id| id.to_string()),
+                Ok(good.to_owned())
+            );
         }
     }
 }

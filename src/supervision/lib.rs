@@ -1,14 +1,18 @@
 //! What the launcher decides: pure, so that every rule can be tested without a process, a file or a clock.
 //!
 //! Invariants of this crate:
-//! - no I/O, no clock, no randomness, no runtime: time and chance come in as arguments ([`MonoTime`], `Jitter`);
+//! - no I/O, no clock, no randomness, no runtime: time and chance come in as arguments ([`MonoTime`], [`backoff::Jitter`]);
 //! - every phase × event of the lifecycle is matched without a wildcard;
 //! - no delay, count or number wraps: arithmetic saturates.
 //!
-//! The way in is `Lifecycle::step`; the rest are the words it speaks.
+//! The way in is [`lifecycle::Lifecycle::step`]; the rest are the words it speaks.
 
+pub mod backoff;
 pub mod exit;
+pub mod hand;
 pub mod ids;
+pub mod lifecycle;
+pub mod order;
 pub mod policy;
 pub mod time;
 
