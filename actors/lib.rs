@@ -1,1 +1,19 @@
-//! The actor tree: root, catalog, plugin, monitor, bridge, control.
+//! The actor tree (architecture §1), and the ports its actors act through.
+//!
+//! ```text
+//! root ── catalog (inventory: knows every plugin id, finds its actor)
+//!      ├─ core (a plugin actor of kind core)
+//!      ├─ plugin × N
+//!      ├─ monitor (samples all trees)
+//!      ├─ bridge (bus ↔ commands)
+//!      └─ control (signals, systemd)
+//! ```
+//!
+//! Invariants:
+//! - an actor translates a message into an event, steps, performs, arms one timer; policy is in `supervision`;
+//! - what must outlive an actor is in its [`seat::Seat`]; a panic costs an actor, never a plugin;
+//! - views are read from the [`seat::Roster`]; nobody asks a busy actor for its state.
+
+pub mod plugin;
+pub mod ports;
+pub mod seat;

@@ -13,8 +13,6 @@
 mod step;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests;
 mod words;
 
 pub use words::{Goal, Verdict, already_exists};

@@ -1,0 +1,436 @@
+//! The actor of one plugin, and, with [`Kind::Core`], of the core.
+//!
+//! It turns messages into events, steps the lifecycle, performs the effects and arms one timer. It holds no policy.
+//!
+//! Invariants:
+//! - what must not be lost with the actor lies in its [`Seat`]: lifecycle, child, posted facts;
+//! - one INFO line per phase change, written in one place;
+//! - every command gets its answer once its goal is reached or known to be missed; the requester sets its own deadline.
+
+mod perform;
+mod waiters;
+
+use crate::ports::{Clock, FileFacts, Kind, Ports, Preparation};
+use crate::seat::{Seat, Usage, View};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::sync::Arc;
+use supervision::hand::Setting;
+use supervision::lifecycle::{Answer, Denial, Event, Phase, StopCause, Wish, already_exists};
+use supervision::{MonoTime, Run};
+use tokio::sync::oneshot;
+use waiters::Waiters;
+
+/// What somebody wants of a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Be up.
+    Start,
+    /// Be down.
+    Stop(StopCause),
+    /// Be up with a new run.
+    Restart,
+    /// Be down without grace.
+    Kill,
+}
+
+/// Why an order was not carried out; the text is that of the reply (HP 1.10).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// It was tried and failed, or is not allowed.
+    #[error("{0}")]
+    Failed(String),
+    /// Nobody answered; the actor is being restarted.
+    #[error("'{id}' cannot be asked at the moment; try again")]
+    Unanswered {
+        /// The plugin.
+        id: String,
+    },
+}
+
+/// How an order went: the view afterwards, or why not.
+pub type OrderResult = Result<Arc<View>, OrderError>;
+
+/// What a plugin's actor understands.
+pub enum PluginMessage {
+    /// Command with its author (a bus login, or `launcher`).
+    Obey {
+        /// What is wanted.
+        order: Order,
+        /// By whom.
+        by: String,
+        /// Gets the answer when the goal is reached or missed; dropped by an actor that crashes.
+        reply: Option<oneshot::Sender<OrderResult>>,
+    },
+    /// Facts were posted to the seat.
+    Look,
+    /// A deadline may have come.
+    Wake,
+    /// The monitor sampled the tree of this run.
+    Sampled(Run, Usage),
+    /// The last lines of this run are in.
+    TailTaken(Run, Vec<String>),
+    /// Whether it starts with the launcher was changed.
+    SetEnabled(Setting),
+    /// Its executable was found, changed or lost.
+    FileSeen(Option<FileFacts>),
+}
+
+impl std::fmt::Debug for PluginMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            PluginMessage::Obey { .. } => "Obey",
+            PluginMessage::Look => "Look",
+            PluginMessage::Wake => "Wake",
+            PluginMessage::Sampled(..) => "Sampled",
+            PluginMessage::TailTaken(..) => "TailTaken",
+            PluginMessage::SetEnabled(_) => "SetEnabled",
+            PluginMessage::FileSeen(_) => "FileSeen",
+        })
+    }
+}
+
+/// The actor.
+pub struct PluginActor;
+
+/// What one incarnation of the actor holds; all of it may be lost.
+pub struct PluginState {
+    seat: Arc<Seat>,
+    ports: Ports,
+    waiters: Waiters,
+    timer: Timer,
+}
+
+/// The one timer; aborted when replaced or dropped.
+#[derive(Default)]
+struct Timer {
+    due: Option<MonoTime>,
+    task: Option<tokio::task::AbortHandle>,
+}
+
+impl Timer {
+    fn arm(&mut self, due: Option<MonoTime>, clock: &Clock, actor: &ActorRef<PluginMessage>) {
+        if self.due == due {
+            return;
+        }
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+        self.due = due;
+        if let Some(at) = due {
+            let (at, actor) = (clock.instant(at), actor.clone());
+            let task = tokio::spawn(async move {
+                tokio::time::sleep_until(at).await;
+                // An actor that is gone needs no waking.
+                let _ = actor.cast(PluginMessage::Wake);
+            });
+            self.task = Some(task.abort_handle());
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Actor for PluginActor {
+    type Msg = PluginMessage;
+    type State = PluginState;
+    type Arguments = (Arc<Seat>, Ports);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<PluginMessage>,
+        (seat, ports): (Arc<Seat>, Ports),
+    ) -> Result<PluginState, ActorProcessingErr> {
+        seat.set_actor(Some(myself));
+        Ok(PluginState {
+            seat,
+            ports,
+            waiters: Waiters::default(),
+            timer: Timer::default(),
+        })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<PluginMessage>,
+        state: &mut PluginState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.take_up_again();
+        state.settle(&myself);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<PluginMessage>,
+        message: PluginMessage,
+        state: &mut PluginState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            PluginMessage::Obey { order, by, reply } => state.obey(order, &by, reply),
+            PluginMessage::Look => {}
+            PluginMessage::Wake => {
+                state.timer.due = None;
+                state.apply(Event::Tick);
+            }
+            PluginMessage::Sampled(run, usage) => state.sampled(run, usage),
+            PluginMessage::TailTaken(run, tail) => state.tail_taken(run, tail),
+            PluginMessage::SetEnabled(setting) => state.seat.state().enabled = setting,
+            PluginMessage::FileSeen(file) => state.file_seen(file),
+        }
+        state.settle(&myself);
+        Ok(())
+    }
+}
+
+impl PluginState {
+    /// An actor that takes a seat over: what its predecessor may have taken out and not finished is asked for again.
+    /// Doubled facts are stale and change nothing.
+    fn take_up_again(&mut self) {
+        let (phase, child) = {
+            let state = self.seat.state();
+            (state.life.phase().clone(), state.child.clone())
+        };
+        if let Some((run, child)) = child {
+            perform::watch(self.seat.clone(), run, child);
+        }
+        match phase {
+            Phase::Preparing { ticket, .. } => self.prepare(ticket),
+            Phase::Spawning { run } | Phase::Stopping { run, .. } => self.repeat_spawned(run),
+            Phase::Stopped { .. }
+            | Phase::Blocked { .. }
+            | Phase::Proving { .. }
+            | Phase::Running { .. }
+            | Phase::Killing { .. }
+            | Phase::Backoff { .. } => {}
+            Phase::Foreign { pid } => self.watch_foreign(pid),
+        }
+    }
+
+    /// Takes in what was posted, shows the result, answers who waits, arms the timer.
+    fn settle(&mut self, myself: &ActorRef<PluginMessage>) {
+        while let Some(event) = self.seat.take_posted() {
+            self.apply(event);
+        }
+        self.publish();
+        self.waiters.answer(&self.seat);
+        let due = self.seat.state().life.next_deadline();
+        self.timer.arm(due, &self.ports.clock, myself);
+    }
+
+    fn obey(&mut self, order: Order, by: &str, reply: Option<oneshot::Sender<OrderResult>>) {
+        // A requester that gave up must not find its order carried out later.
+        if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
+            return;
+        }
+        let goal = waiters::goal_of(order, &self.seat.state().life);
+        let wish_before = self.seat.state().life.wish();
+        let answer = self.apply(match order {
+            Order::Start => Event::Start,
+            Order::Stop(cause) => Event::Stop(cause),
+            Order::Restart => Event::Restart,
+            Order::Kill => Event::KillNow,
+        });
+        if answer == Answer::Accepted || self.seat.state().life.wish() != wish_before {
+            let mut state = self.seat.state();
+            by.clone_into(&mut state.wish_by);
+            state.wish_since_mse = self.ports.clock.wall_mse();
+        }
+        let Some(reply) = reply else { return };
+        match (answer, order) {
+            (Answer::Denied(Denial::Foreign { pid }), Order::Start | Order::Restart) => {
+                let text = already_exists(&self.seat.id, pid);
+                let _ = reply.send(Err(OrderError::Failed(text)));
+            }
+            (Answer::Denied(Denial::Foreign { pid }), Order::Stop(_) | Order::Kill) => {
+                let text = format!(
+                    "'{}' was not started by this launcher; end pid {pid} yourself",
+                    self.seat.id
+                );
+                let _ = reply.send(Err(OrderError::Failed(text)));
+            }
+            (Answer::Accepted | Answer::Already | Answer::Noted | Answer::Stale, _) => {
+                self.waiters.add(goal, reply);
+            }
+        }
+    }
+
+    fn sampled(&mut self, run: Run, usage: Usage) {
+        let mut state = self.seat.state();
+        if state.child.as_ref().is_some_and(|(live, _)| *live == run) {
+            let peak = state.usage.peak_rss_bytes.max(usage.rss_bytes);
+            state.usage = Usage {
+                peak_rss_bytes: peak,
+                ..usage
+            };
+        }
+    }
+
+    fn tail_taken(&mut self, run: Run, tail: Vec<String>) {
+        {
+            let mut state = self.seat.state();
+            if state.last_exit.as_ref().is_some_and(|exit| exit.run == run) {
+                state.tail = tail;
+            }
+        }
+        self.publish();
+        self.seat.tail_is_in(run);
+    }
+
+    fn file_seen(&mut self, file: Option<FileFacts>) {
+        let changed = {
+            let mut state = self.seat.state();
+            let changed = file.is_some() && state.file != file;
+            state.file = file;
+            changed
+        };
+        // Spec §9: a delay is cut short when the binary changed, a wait when it came.
+        if changed && self.seat.state().life.wish() == Wish::Up {
+            self.apply(Event::CauseGone);
+        }
+    }
+
+    /// One step: decides, keeps the books, performs, and logs a change of phase.
+    fn apply(&mut self, event: Event) -> Answer {
+        let now = self.ports.clock.now();
+        let (from, step, line, became_foreign) = {
+            let mut state = self.seat.state();
+            let from = state.life.phase().name();
+            let step = state.life.step(now, event);
+            let to = state.life.phase().name();
+            if from != to {
+                state.phase_since_mse = self.ports.clock.wall_mse();
+            }
+            let line = (from != to).then(|| (to, state.life.run(), state.life.cause()));
+            let became_foreign = match *state.life.phase() {
+                Phase::Foreign { pid } if from != to => Some(pid),
+                Phase::Foreign { .. }
+                | Phase::Stopped { .. }
+                | Phase::Blocked { .. }
+                | Phase::Preparing { .. }
+                | Phase::Spawning { .. }
+                | Phase::Proving { .. }
+                | Phase::Running { .. }
+                | Phase::Stopping { .. }
+                | Phase::Killing { .. }
+                | Phase::Backoff { .. } => None,
+            };
+            (from, step, line, became_foreign)
+        };
+        if let Some((to, run, cause)) = line {
+            self.log_phase(from, to, run, &cause, now);
+        }
+        for effect in step.effects {
+            self.perform(effect);
+        }
+        if let Some(pid) = became_foreign {
+            self.watch_foreign(pid);
+        }
+        step.answer
+    }
+
+    /// The one place where a change of phase is logged (architecture §4).
+    fn log_phase(
+        &self,
+        from: supervision::lifecycle::PhaseName,
+        to: supervision::lifecycle::PhaseName,
+        run: Run,
+        cause: &str,
+        now: MonoTime,
+    ) {
+        let state = self.seat.state();
+        let delay_ms = state
+            .life
+            .next_deadline()
+            .map_or(0, |at| at.since(now).as_millis());
+        let pid = match state.life.phase() {
+            Phase::Proving { pid, .. } | Phase::Running { pid, .. } | Phase::Foreign { pid } => {
+                *pid
+            }
+            Phase::Stopped { .. }
+            | Phase::Blocked { .. }
+            | Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Backoff { .. } => state.pid,
+        };
+        tracing::info!(
+            plugin = %self.seat.id, run = run.0, pid, %from, %to, cause, delay_ms = %delay_ms,
+            "phase"
+        );
+    }
+
+    fn publish(&self) {
+        let view = {
+            let state = self.seat.state();
+            let next = match state.life.phase() {
+                Phase::Blocked { retry_at: at, .. } | Phase::Backoff { until: at, .. } => {
+                    let wait = at.since(self.ports.clock.now());
+                    let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+                    self.ports.clock.wall_mse().saturating_add(wait)
+                }
+                Phase::Stopped { .. }
+                | Phase::Preparing { .. }
+                | Phase::Spawning { .. }
+                | Phase::Proving { .. }
+                | Phase::Running { .. }
+                | Phase::Stopping { .. }
+                | Phase::Killing { .. }
+                | Phase::Foreign { .. } => 0,
+            };
+            state.view(&self.seat.id, self.seat.kind, next)
+        };
+        self.seat.publish(view);
+    }
+}
+
+/// Turns what the preparer found into the fact for the lifecycle.
+fn fact_of(ticket: supervision::lifecycle::Ticket, found: &Preparation) -> Event {
+    match found {
+        Preparation::Ready { .. } => Event::Prepared(ticket),
+        Preparation::Blocked(reason) => Event::PrepareFailed(ticket, reason.clone()),
+        Preparation::Foreign { pid } => Event::ForeignFound { pid: *pid },
+    }
+}
+
+/// Sends an order and waits for its result.
+///
+/// # Errors
+/// As the plugin's actor answers; [`OrderError::Unanswered`] when its actor is gone or crashes meanwhile.
+///
+/// # Cancel safety
+/// An order that was sent is carried out when the future is dropped after the actor took it in.
+pub async fn order(seat: &Seat, order: Order, by: &str) -> OrderResult {
+    match send_order(seat, order, by).await {
+        Ok(result) => result,
+        Err(_closed) => Err(OrderError::Unanswered {
+            id: seat.id.to_string(),
+        }),
+    }
+}
+
+/// Sends an order at once; the receiver gets the result.
+pub fn send_order(seat: &Seat, order: Order, by: &str) -> oneshot::Receiver<OrderResult> {
+    let (reply, result) = oneshot::channel();
+    // When nobody takes it, `reply` is dropped and the receiver learns so.
+    let _ = seat.tell(PluginMessage::Obey {
+        order,
+        by: by.to_owned(),
+        reply: Some(reply),
+    });
+    result
+}
+
+/// Kinds of look before a start.
+pub(crate) fn look_of(kind: Kind, start_count: u64) -> crate::ports::Look {
+    match (kind, start_count) {
+        (Kind::Plugin, 0) => crate::ports::Look::Thorough,
+        (Kind::Plugin | Kind::Core, _) => crate::ports::Look::Again,
+    }
+}

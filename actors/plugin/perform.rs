@@ -1,0 +1,179 @@
+//! What a plugin's actor does when its lifecycle says so.
+//!
+//! Invariants: nothing here awaits in the handler; what takes time runs in a task of its own and posts a fact to the
+//! seat, so that a crash of the actor loses nothing.
+
+use super::{PluginMessage, PluginState, fact_of, look_of};
+use crate::ports::{Child, Happening, Launch, Preparation};
+use crate::seat::{LastExit, Seat, Usage};
+use std::sync::Arc;
+use std::time::Duration;
+use supervision::lifecycle::{Effect, Event, Failure, SpawnFailure, Ticket};
+use supervision::{ExitStatus, Run};
+
+impl PluginState {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Prepare(ticket) => self.prepare(ticket),
+            Effect::Spawn(run) => self.spawn(run),
+            Effect::SignalTree(run) => {
+                let signal = self.seat.state().life.rules().stop.signal;
+                self.with_child(run, |child| child.signal(signal));
+            }
+            Effect::KillTree(run) => self.with_child(run, |child| child.kill()),
+            Effect::ReportStarted { run, pid } => self.report_started(run, pid),
+            Effect::ReportEnded {
+                run,
+                status,
+                failure,
+            } => self.report_ended(run, status, failure.as_ref()),
+        }
+    }
+
+    pub(super) fn prepare(&mut self, ticket: Ticket) {
+        let (seat, preparer) = (self.seat.clone(), self.ports.preparer.clone());
+        let (plan, look) = {
+            let state = seat.state();
+            (state.plan.clone(), look_of(seat.kind, state.start_count))
+        };
+        tokio::spawn(async move {
+            let found = preparer
+                .prepare(seat.id.clone(), seat.kind, plan, look)
+                .await;
+            if let Preparation::Ready { file, env_file } = &found {
+                let mut state = seat.state();
+                state.file = Some(file.clone());
+                state.env_file.clone_from(env_file);
+            }
+            seat.post(fact_of(ticket, &found));
+        });
+    }
+
+    fn spawn(&mut self, run: Run) {
+        let seat = self.seat.clone();
+        let processes = self.ports.processes.clone();
+        self.ports.memory.keep_run(&seat.id, run);
+        let launch = {
+            let mut state = seat.state();
+            state.spawner_said = None;
+            state.file.clone().map(|file| Launch {
+                id: seat.id.clone(),
+                kind: seat.kind,
+                run,
+                file,
+                plan: state.plan.clone(),
+                env_file: state.env_file.clone(),
+            })
+        };
+        let Some(launch) = launch else {
+            let failure = SpawnFailure::Missing("no such file in plugins".to_owned());
+            seat.post(Event::SpawnFailed { run, failure });
+            return;
+        };
+        tokio::spawn(async move {
+            let said = match processes.spawn(launch).await {
+                Ok(child) => {
+                    let pid = child.pid();
+                    seat.state().child = Some((run, child.clone()));
+                    watch(seat.clone(), run, child);
+                    Event::Spawned { run, pid }
+                }
+                Err(failure) => Event::SpawnFailed { run, failure },
+            };
+            seat.state().spawner_said = Some(said.clone());
+            seat.post(said);
+        });
+    }
+
+    /// The spawner's answer may have been lost with the actor that took it out.
+    pub(super) fn repeat_spawned(&mut self, run: Run) {
+        let said = self.seat.state().spawner_said.clone();
+        if let Some(event) = said
+            && self.seat.state().life.phase().live_run() == Some(run)
+        {
+            self.seat.post(event);
+        }
+    }
+
+    pub(super) fn watch_foreign(&self, pid: i32) {
+        let (seat, processes) = (self.seat.clone(), self.ports.processes.clone());
+        tokio::spawn(async move {
+            processes.foreign_ended(pid).await;
+            seat.post(Event::ForeignGone { pid });
+        });
+    }
+
+    fn with_child(&self, run: Run, act: impl FnOnce(&dyn Child) -> Result<(), String>) {
+        let child = self.seat.state().child.clone();
+        if let Some((live, child)) = child
+            && live == run
+            && let Err(text) = act(child.as_ref())
+        {
+            tracing::warn!(plugin = %self.seat.id, run = run.0, "signalling its tree failed: {text}");
+        }
+    }
+
+    fn report_started(&mut self, run: Run, pid: i32) {
+        let now = self.ports.clock.wall_mse();
+        {
+            let mut state = self.seat.state();
+            state.start_count = state.start_count.saturating_add(1);
+            state.start_mse = now;
+            state.pid = pid;
+            state.usage = Usage::default();
+        }
+        tracing::debug!(plugin = %self.seat.id, run = run.0, pid, "run began");
+        self.ports.herald.announce(Happening::Started {
+            id: self.seat.id.clone(),
+        });
+    }
+
+    fn report_ended(&mut self, run: Run, status: ExitStatus, failure: Option<&Failure>) {
+        let now = self.ports.clock.wall_mse();
+        let (child, lasted) = {
+            let mut state = self.seat.state();
+            state.stop_mse = now;
+            state.last_exit = Some(LastExit {
+                run,
+                status,
+                text: status.in_words(),
+                time_mse: now,
+            });
+            state.tail = Vec::new();
+            let lasted = u64::try_from(now.saturating_sub(state.start_mse)).unwrap_or(0);
+            (state.child.take(), Duration::from_millis(lasted))
+        };
+        let cause = match failure {
+            Some(Failure::NotReady(_)) => {
+                format!("stopped, not ready in time, {}", status.in_words())
+            }
+            Some(Failure::Spawn(_) | Failure::EarlyExit(_) | Failure::Ended(_)) => {
+                status.in_words()
+            }
+            None => format!("stopped as asked, {}", status.in_words()),
+        };
+        if let Some((_, child)) = child {
+            let seat = self.seat.clone();
+            let done = move |tail| {
+                // An actor that is being restarted misses the last lines; they are in the file all the same.
+                let _ = seat.tell(PluginMessage::TailTaken(run, tail));
+            };
+            child.close_log(&cause, lasted, Box::new(done));
+        }
+        self.ports.herald.announce(Happening::Stopped {
+            id: self.seat.id.clone(),
+        });
+    }
+}
+
+/// Posts to the seat what becomes of a child; runs until its tree is gone.
+pub(super) fn watch(seat: Arc<Seat>, run: Run, child: Arc<dyn Child>) {
+    tokio::spawn(async move {
+        let status = child.main_ended().await;
+        if !child.tree_is_gone() {
+            seat.post(Event::MainEnded { run, status });
+        }
+        let status = child.tree_ended().await;
+        seat.post(Event::TreeEnded { run, status });
+    });
+}

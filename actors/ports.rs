@@ -1,0 +1,263 @@
+//! The ports through which actors act on the world, and the plain data that passes through them.
+//!
+//! Invariants: no actor touches a process, a file or the bus but through one of these; each port has a real
+//! implementation here or in the program, and a fake one in the simulation. Futures returned are cancel safe: dropping
+//! one never leaks a process or half a file.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use supervision::lifecycle::{BlockReason, Rules, SpawnFailure};
+use supervision::policy::LogPolicy;
+use supervision::{ExitStatus, MonoTime, PluginId, Run};
+
+/// A future on the heap, so that ports can be trait objects.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Whether a seat is a plugin's or the core's; the same code serves both (spec §7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A program of the plugins folder.
+    Plugin,
+    /// The message bus and auth service.
+    Core,
+}
+
+/// What the configuration says of one plugin, merged with the defaults.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Restart, stop and readiness.
+    pub rules: Rules,
+    /// Size and number of its log files.
+    pub logs: LogPolicy,
+    /// Arguments after argv[0].
+    pub args: Vec<String>,
+    /// Variables of its own, by name.
+    pub env: BTreeMap<String, String>,
+    /// A file of further variables, read again at each start.
+    pub env_file: Option<PathBuf>,
+    /// Its working folder; none = the launcher's home.
+    pub cwd: Option<PathBuf>,
+    /// The binary it runs, when not the one of its own name.
+    pub instance_of: Option<String>,
+}
+
+/// The plans of all plugins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plans {
+    /// For those that the file does not name.
+    pub default: Plan,
+    /// For the core.
+    pub core: Plan,
+    /// For those it names.
+    pub by_id: BTreeMap<PluginId, Plan>,
+    /// The ids of `autostart`, in order, each once.
+    pub autostart: Vec<PluginId>,
+}
+
+impl Plans {
+    /// The plan for a seat.
+    #[must_use]
+    pub fn of(&self, id: &PluginId, kind: Kind) -> &Plan {
+        match kind {
+            Kind::Core => &self.core,
+            Kind::Plugin => self.by_id.get(id).unwrap_or(&self.default),
+        }
+    }
+}
+
+/// What is known of an executable file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileFacts {
+    /// Its name, shown as `Name` (HP 1.5).
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// When it was changed.
+    pub modified: SystemTime,
+}
+
+/// Everything needed to begin one run.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Whose.
+    pub id: PluginId,
+    /// Plugin or core.
+    pub kind: Kind,
+    /// Number of the run.
+    pub run: Run,
+    /// The executable.
+    pub file: FileFacts,
+    /// What the configuration says.
+    pub plan: Plan,
+    /// Variables of its environment file, read by [`Preparer::prepare`].
+    pub env_file: Vec<(String, String)>,
+}
+
+/// One run that lives, or lived: its process and tree, and its log.
+pub trait Child: Send + Sync {
+    /// The main process; for showing and sampling, never for signalling (T1).
+    fn pid(&self) -> i32;
+    /// Completes when the main process has ended.
+    fn main_ended(&self) -> BoxFuture<ExitStatus>;
+    /// Completes when nothing of the tree lives and all is reaped.
+    fn tree_ended(&self) -> BoxFuture<ExitStatus>;
+    /// Whether that is so already; cheap.
+    fn tree_is_gone(&self) -> bool;
+    /// Sends SIGCONT and the signal to the whole tree. The error is for the log.
+    ///
+    /// # Errors
+    /// When somebody of the tree may not be signalled; that all are gone is no error (T45).
+    fn signal(&self, signal: i32) -> Result<(), String>;
+    /// Sends SIGKILL to the whole tree.
+    ///
+    /// # Errors
+    /// As [`Child::signal`].
+    fn kill(&self) -> Result<(), String>;
+    /// The processes of the tree; for sampling.
+    fn pids(&self) -> Vec<i32>;
+    /// Writes the end line and closes the log of this run; `done` gets its last lines once all output is in.
+    fn close_log(&self, cause: &str, lasted: Duration, done: Box<dyn FnOnce(Vec<String>) + Send>);
+}
+
+/// Makes processes.
+pub trait Processes: Send + Sync + 'static {
+    /// Begins a run. A dropped future ends what it began.
+    fn spawn(&self, launch: Launch) -> BoxFuture<Result<Arc<dyn Child>, SpawnFailure>>;
+    /// Completes when a process that is not ours is gone.
+    fn foreign_ended(&self, pid: i32) -> BoxFuture<()>;
+}
+
+/// What a start needs to know beforehand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Preparation {
+    /// All is in order.
+    Ready {
+        /// The executable as it is now.
+        file: FileFacts,
+        /// Variables of the environment file, in its order.
+        env_file: Vec<(String, String)>,
+    },
+    /// Something is missing.
+    Blocked(BlockReason),
+    /// A copy runs already that is not ours.
+    Foreign {
+        /// Its process.
+        pid: i32,
+    },
+}
+
+/// How thorough a look before a start is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// A restart by policy: a foreign copy cannot have come, as ours held its place.
+    Again,
+    /// The first start, or one by hand: also looks for copies that others started.
+    Thorough,
+}
+
+/// Looks at executable, settings and credentials before a start (spec §5, §6).
+pub trait Preparer: Send + Sync + 'static {
+    /// Looks once; never waits for the bus longer than a few seconds.
+    fn prepare(&self, id: PluginId, kind: Kind, plan: Plan, look: Look) -> BoxFuture<Preparation>;
+}
+
+/// What the bus is told of (spec §8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happening {
+    /// A run began.
+    Started {
+        /// Whose.
+        id: PluginId,
+    },
+    /// A run is over, tree and all.
+    Stopped {
+        /// Whose.
+        id: PluginId,
+    },
+}
+
+/// Takes what the bus is to be told; never blocks, bounded (drops the oldest).
+pub trait Herald: Send + Sync + 'static {
+    /// Notes a happening.
+    fn announce(&self, happening: Happening);
+}
+
+/// What is kept over a restart of the launcher (spec §12).
+pub trait Memory: Send + Sync + 'static {
+    /// Notes the number of the newest run; soon on disk.
+    fn keep_run(&self, id: &PluginId, run: Run);
+    /// Notes what is set by hand for a plugin; `None` forgets it. Completes when it is on disk, or says why not.
+    fn keep_hand(
+        &self,
+        id: &PluginId,
+        hand: Option<supervision::hand::ByHand>,
+    ) -> BoxFuture<Result<(), String>>;
+}
+
+/// The clocks: a monotonic one for decisions, the wall clock for records.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    origin: tokio::time::Instant,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock {
+            origin: tokio::time::Instant::now(),
+        }
+    }
+}
+
+impl Clock {
+    /// Now, for decisions.
+    #[must_use]
+    pub fn now(&self) -> MonoTime {
+        MonoTime::from_origin(self.origin.elapsed())
+    }
+
+    /// The runtime's instant of a moment, for timers.
+    #[must_use]
+    pub fn instant(&self, at: MonoTime) -> tokio::time::Instant {
+        // A deadline too far for the platform's clock is one that never comes; a year is as good.
+        let year = Duration::from_secs(365 * 24 * 3600);
+        self.origin
+            .checked_add(at.since_origin())
+            .unwrap_or_else(|| tokio::time::Instant::now() + year)
+    }
+
+    /// Now, for records: Unix milliseconds; 0 when the clock stands before 1970.
+    #[must_use]
+    pub fn wall_mse(&self) -> i64 {
+        unix_millis(SystemTime::now())
+    }
+}
+
+/// Unix milliseconds; 0 for times before 1970.
+#[must_use]
+pub fn unix_millis(at: SystemTime) -> i64 {
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
+}
+
+/// Everything a plugin's actor acts through.
+#[derive(Clone)]
+pub struct Ports {
+    /// Makes processes.
+    pub processes: Arc<dyn Processes>,
+    /// Looks before starts.
+    pub preparer: Arc<dyn Preparer>,
+    /// Tells the bus.
+    pub herald: Arc<dyn Herald>,
+    /// Remembers.
+    pub memory: Arc<dyn Memory>,
+    /// Time.
+    pub clock: Clock,
+}

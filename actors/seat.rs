@@ -1,0 +1,384 @@
+//! What must outlive a plugin's actor: its seat, with lifecycle, child and unread facts; and the roster of all seats.
+//!
+//! Invariants:
+//! - a fact is posted to the seat before its actor is nudged, so that a crash of the actor loses none;
+//! - the lock on a seat is held for one step at most, never across an await;
+//! - the view is replaced as a whole, before any reply that speaks of it (architecture §2).
+
+use crate::plugin::PluginMessage;
+use crate::ports::{Child, FileFacts, Kind, Plan};
+use ractor::ActorRef;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use supervision::hand::Setting;
+use supervision::lifecycle::{Event, Lifecycle, PhaseName, Wish};
+use supervision::{ExitStatus, PluginId, Run};
+use tokio::sync::watch;
+
+/// What a plugin's tree uses, as last sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Percent of one processor since the sample before; may exceed 100.
+    pub cpu_percent: u64,
+    /// Resident bytes.
+    pub rss_bytes: u64,
+    /// The highest `rss_bytes` of this run.
+    pub peak_rss_bytes: u64,
+    /// CPU time of the run.
+    pub cpu_time_ms: u64,
+    /// Processes beside the main one.
+    pub children: u64,
+}
+
+/// How the newest run that is over ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastExit {
+    /// Its number.
+    pub run: Run,
+    /// How its main process ended.
+    pub status: ExitStatus,
+    /// In words.
+    pub text: String,
+    /// When, in Unix milliseconds.
+    pub time_mse: i64,
+}
+
+/// The state of a seat, changed only by its actor (and, for the child, by the task that made it).
+pub(crate) struct SeatState {
+    pub(crate) life: Lifecycle,
+    pub(crate) plan: Plan,
+    pub(crate) file: Option<FileFacts>,
+    pub(crate) env_file: Vec<(String, String)>,
+    pub(crate) child: Option<(Run, Arc<dyn Child>)>,
+    /// The spawner's newest answer, for an actor that takes over.
+    pub(crate) spawner_said: Option<Event>,
+    pub(crate) enabled: Setting,
+    pub(crate) wish_by: String,
+    pub(crate) wish_since_mse: i64,
+    pub(crate) phase_since_mse: i64,
+    pub(crate) start_count: u64,
+    pub(crate) start_mse: i64,
+    pub(crate) stop_mse: i64,
+    pub(crate) pid: i32,
+    pub(crate) last_exit: Option<LastExit>,
+    pub(crate) tail: Vec<String>,
+    pub(crate) usage: Usage,
+}
+
+/// Everything the outside may know of a plugin; a whole at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// Its id.
+    pub id: PluginId,
+    /// Plugin or core.
+    pub kind: Kind,
+    /// Its executable; none while there is no such file.
+    pub file: Option<FileFacts>,
+    /// What it is doing.
+    pub phase: PhaseName,
+    /// Since when, in Unix milliseconds.
+    pub phase_since_mse: i64,
+    /// Whether it should be up.
+    pub wish: Wish,
+    /// Who wished so.
+    pub wish_by: String,
+    /// Since when, in Unix milliseconds.
+    pub wish_since_mse: i64,
+    /// Whether it starts with the launcher.
+    pub enabled: Setting,
+    /// Number of the newest run.
+    pub run: Run,
+    /// The newest main process; 0 = never started.
+    pub pid: i32,
+    /// Runs since this launcher was started.
+    pub start_count: u64,
+    /// Unasked restarts since the wish became up.
+    pub restarts: u32,
+    /// Start of the newest run, in Unix milliseconds; 0 = never.
+    pub start_mse: i64,
+    /// End of the newest run that is over; 0 = never.
+    pub stop_mse: i64,
+    /// When it is tried next; 0 = no time is set.
+    pub next_start_mse: i64,
+    /// The how many-th try in a row that will be; 0 = none is planned.
+    pub attempt: u32,
+    /// The original's status text (HP 1.9).
+    pub status: String,
+    /// Why it is as it is, one line.
+    pub cause: String,
+    /// How the newest run ended.
+    pub last_exit: Option<LastExit>,
+    /// The last lines of the newest run that is over, at most 20, oldest first.
+    pub tail: Vec<String>,
+    /// What it uses; zeros while nothing lives.
+    pub usage: Usage,
+}
+
+impl View {
+    /// Whether a ready or starting process is there (HP 1.9: `Running` is true from exec on).
+    #[must_use]
+    pub fn running(&self) -> bool {
+        match self.phase {
+            PhaseName::Starting | PhaseName::Running | PhaseName::Stopping | PhaseName::Killing => {
+                true
+            }
+            PhaseName::Stopped
+            | PhaseName::Blocked
+            | PhaseName::Preparing
+            | PhaseName::Backoff
+            | PhaseName::Foreign => false,
+        }
+    }
+}
+
+/// A plugin's place: outlives its actor.
+pub struct Seat {
+    /// Whose.
+    pub id: PluginId,
+    /// Plugin or core.
+    pub kind: Kind,
+    state: Mutex<SeatState>,
+    posted: Mutex<VecDeque<Event>>,
+    view: RwLock<Arc<View>>,
+    tails: watch::Sender<Run>,
+    actor: RwLock<Option<ActorRef<PluginMessage>>>,
+}
+
+/// Locks even when a holder panicked: the state is replaced in whole steps, so it is whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Seat {
+    /// A seat whose lifecycle is `life`, to be run by `plan`.
+    #[must_use]
+    pub fn new(
+        id: PluginId,
+        kind: Kind,
+        life: Lifecycle,
+        plan: Plan,
+        file: Option<FileFacts>,
+        enabled: Setting,
+        now_mse: i64,
+    ) -> Arc<Self> {
+        let state = SeatState {
+            life,
+            plan,
+            file,
+            env_file: Vec::new(),
+            child: None,
+            spawner_said: None,
+            enabled,
+            wish_by: String::new(),
+            wish_since_mse: 0,
+            phase_since_mse: now_mse,
+            start_count: 0,
+            start_mse: 0,
+            stop_mse: 0,
+            pid: 0,
+            last_exit: None,
+            tail: Vec::new(),
+            usage: Usage::default(),
+        };
+        let view = RwLock::new(Arc::new(state.view(&id, kind, 0)));
+        Arc::new(Seat {
+            id,
+            kind,
+            state: Mutex::new(state),
+            posted: Mutex::default(),
+            view,
+            tails: watch::Sender::new(Run(0)),
+            actor: RwLock::default(),
+        })
+    }
+
+    /// What the outside may know of it now.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The processes that live on it; for sampling.
+    #[must_use]
+    pub fn child(&self) -> Option<Arc<dyn Child>> {
+        lock(&self.state)
+            .child
+            .as_ref()
+            .map(|(_, child)| child.clone())
+    }
+
+    /// The actor that runs it now.
+    #[must_use]
+    pub fn actor(&self) -> Option<ActorRef<PluginMessage>> {
+        self.actor
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Sends its actor a message. While the actor is being restarted a message is lost, a fact ([`Seat::post`]) is not.
+    ///
+    /// # Errors
+    /// Gives the message back when no actor takes it.
+    pub fn tell(&self, message: PluginMessage) -> Result<(), Box<PluginMessage>> {
+        match self.actor() {
+            Some(actor) => match actor.send_message(message) {
+                Ok(()) => Ok(()),
+                Err(ractor::MessagingErr::SendErr(message)) => Err(Box::new(message)),
+                Err(
+                    ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType,
+                ) => Err(Box::new(PluginMessage::Look)),
+            },
+            None => Err(Box::new(message)),
+        }
+    }
+
+    /// Notes a fact for the actor and wakes it; kept over its crash.
+    pub fn post(&self, event: Event) {
+        lock(&self.posted).push_back(event);
+        // No actor now: the next one looks at what was posted when it starts.
+        let _ = self.tell(PluginMessage::Look);
+    }
+
+    /// Tells of which run the last lines are in.
+    pub(crate) fn tails(&self) -> watch::Receiver<Run> {
+        self.tails.subscribe()
+    }
+
+    pub(crate) fn tail_is_in(&self, run: Run) {
+        self.tails.send_replace(run);
+    }
+
+    pub(crate) fn take_posted(&self) -> Option<Event> {
+        lock(&self.posted).pop_front()
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, SeatState> {
+        lock(&self.state)
+    }
+
+    pub(crate) fn set_actor(&self, actor: Option<ActorRef<PluginMessage>>) {
+        *self.actor.write().unwrap_or_else(PoisonError::into_inner) = actor;
+    }
+
+    pub(crate) fn publish(&self, view: View) {
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+    }
+}
+
+impl SeatState {
+    /// The view of this state; `next_start_mse` is computed by the caller, who knows both clocks.
+    pub(crate) fn view(&self, id: &PluginId, kind: Kind, next_start_mse: i64) -> View {
+        use supervision::lifecycle::Phase;
+        let attempt = match self.life.phase() {
+            Phase::Blocked { attempt, .. } | Phase::Backoff { attempt, .. } => *attempt,
+            Phase::Stopped { .. }
+            | Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Proving { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Foreign { .. } => 0,
+        };
+        View {
+            id: id.clone(),
+            kind,
+            file: self.file.clone(),
+            phase: self.life.phase().name(),
+            phase_since_mse: self.phase_since_mse,
+            wish: self.life.wish(),
+            wish_by: self.wish_by.clone(),
+            wish_since_mse: self.wish_since_mse,
+            enabled: self.enabled,
+            run: self.life.run(),
+            pid: self.pid,
+            start_count: self.start_count,
+            restarts: self.life.restarts(),
+            start_mse: self.start_mse,
+            stop_mse: self.stop_mse,
+            next_start_mse,
+            attempt,
+            status: self.life.status(id),
+            cause: self.life.cause(),
+            last_exit: self.last_exit.clone(),
+            tail: self.tail.clone(),
+            usage: if self.child.is_some() {
+                self.usage
+            } else {
+                Usage::default()
+            },
+        }
+    }
+}
+
+/// A file of the plugins folder that cannot be a plugin, with the reason (T46).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The file.
+    pub file: FileFacts,
+    /// Why, and the way out.
+    pub reason: String,
+}
+
+/// All seats by id, and what was refused one. Shared: views are read from here without asking any actor.
+#[derive(Default)]
+pub struct Roster {
+    seats: RwLock<BTreeMap<PluginId, Arc<Seat>>>,
+    refused: RwLock<Arc<Vec<Refused>>>,
+}
+
+impl Roster {
+    /// All seats, sorted by id.
+    #[must_use]
+    pub fn seats(&self) -> Vec<Arc<Seat>> {
+        self.seats
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    /// The seat of a plugin. The core answers to `core` and to its file name (T41).
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Arc<Seat>> {
+        let seats = self.seats.read().unwrap_or_else(PoisonError::into_inner);
+        let core = seats.get(&PluginId::core());
+        if name == PluginId::core().as_str() {
+            return core.cloned();
+        }
+        let by_id = PluginId::new(name).ok().and_then(|id| seats.get(&id));
+        by_id
+            .or_else(|| {
+                core.filter(|seat| seat.view().file.as_ref().is_some_and(|f| f.name == name))
+            })
+            .cloned()
+    }
+
+    /// Files that cannot be plugins, sorted by name.
+    #[must_use]
+    pub fn refused(&self) -> Arc<Vec<Refused>> {
+        self.refused
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn insert(&self, seat: Arc<Seat>) {
+        let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
+        seats.insert(seat.id.clone(), seat);
+    }
+
+    pub(crate) fn remove(&self, id: &PluginId) -> Option<Arc<Seat>> {
+        let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
+        seats.remove(id)
+    }
+
+    pub(crate) fn set_refused(&self, refused: Vec<Refused>) {
+        *self.refused.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(refused);
+    }
+}
