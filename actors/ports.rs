@@ -190,6 +190,12 @@ pub trait Herald: Send + Sync + 'static {
 
 /// What is kept over a restart of the launcher (spec §12).
 pub trait Memory: Send + Sync + 'static {
+    /// The number of the newest run that was noted; zero when there was none.
+    fn last_run(&self, id: &PluginId) -> Run;
+    /// What is set by hand for a plugin.
+    fn hand(&self, id: &PluginId) -> Option<supervision::hand::ByHand>;
+    /// The plugins for which something is set by hand, sorted, each once.
+    fn hands(&self) -> Vec<PluginId>;
     /// Notes the number of the newest run; soon on disk.
     fn keep_run(&self, id: &PluginId, run: Run);
     /// Notes what is set by hand for a plugin; `None` forgets it. Completes when it is on disk, or says why not.
