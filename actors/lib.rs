@@ -17,3 +17,4 @@
 pub mod plugin;
 pub mod ports;
 pub mod seat;
+pub mod turn;

@@ -7,6 +7,7 @@
 
 use crate::plugin::PluginMessage;
 use crate::ports::{Child, FileFacts, Kind, Plan};
+use crate::turn::Turn;
 use ractor::ActorRef;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -139,9 +140,21 @@ pub struct Seat {
     pub kind: Kind,
     state: Mutex<SeatState>,
     posted: Mutex<VecDeque<Event>>,
-    view: RwLock<Arc<View>>,
+    view: watch::Sender<Arc<View>>,
     tails: watch::Sender<Run>,
-    actor: RwLock<Option<ActorRef<PluginMessage>>>,
+    standing: RwLock<Standing>,
+    turn: Mutex<Option<Turn>>,
+}
+
+/// Who runs a seat.
+#[derive(Clone)]
+enum Standing {
+    /// Nobody: its actor is about to be started, or started anew.
+    Vacant,
+    /// This actor.
+    Served(ActorRef<PluginMessage>),
+    /// Nobody any more: its actors crashed too often. The process is kept (architecture §1).
+    Quarantined,
 }
 
 /// Locks even when a holder panicked: the state is replaced in whole steps, so it is whole.
@@ -180,7 +193,7 @@ impl Seat {
             tail: Vec::new(),
             usage: Usage::default(),
         };
-        let view = RwLock::new(Arc::new(state.view(&id, kind, 0)));
+        let view = watch::Sender::new(Arc::new(state.view(&id, kind, 0)));
         Arc::new(Seat {
             id,
             kind,
@@ -188,17 +201,34 @@ impl Seat {
             posted: Mutex::default(),
             view,
             tails: watch::Sender::new(Run(0)),
-            actor: RwLock::default(),
+            standing: RwLock::new(Standing::Vacant),
+            turn: Mutex::new(None),
         })
     }
 
     /// What the outside may know of it now.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
-        self.view
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.view.borrow().clone()
+    }
+
+    /// The views to come; each is whole, and those that nobody waited for may be skipped.
+    #[must_use]
+    pub fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+
+    /// Waits until a view is as `wanted`.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn until(&self, wanted: impl FnMut(&View) -> bool) -> Arc<View> {
+        let mut wanted = wanted;
+        match self.views().wait_for(|view| wanted(view)).await {
+            Ok(view) => view.clone(),
+            // The sender is ours, so it lives as long as this borrow.
+            Err(_) => self.view(),
+        }
     }
 
     /// The processes that live on it; for sampling.
@@ -213,10 +243,37 @@ impl Seat {
     /// The actor that runs it now.
     #[must_use]
     pub fn actor(&self) -> Option<ActorRef<PluginMessage>> {
-        self.actor
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        match &*self.standing.read().unwrap_or_else(PoisonError::into_inner) {
+            Standing::Served(actor) => Some(actor.clone()),
+            Standing::Vacant | Standing::Quarantined => None,
+        }
+    }
+
+    /// Whether its actors crashed so often that none is started any more.
+    #[must_use]
+    pub fn is_quarantined(&self) -> bool {
+        let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(*standing, Standing::Quarantined)
+    }
+
+    /// Gives the order of starts a say: the next run begins when it is the seat's turn.
+    pub(crate) fn give_turn(&self, turn: Turn) {
+        *lock(&self.turn) = Some(turn);
+    }
+
+    /// Takes the turn, if one was given.
+    pub(crate) fn take_turn(&self) -> Option<Turn> {
+        lock(&self.turn).take()
+    }
+
+    /// A command that is kept over a crash of the actor; nobody waits for its outcome.
+    pub fn command(&self, event: Event, by: &str, now_mse: i64) {
+        {
+            let mut state = self.state();
+            by.clone_into(&mut state.wish_by);
+            state.wish_since_mse = now_mse;
+        }
+        self.post(event);
     }
 
     /// Sends its actor a message. While the actor is being restarted a message is lost, a fact ([`Seat::post`]) is not.
@@ -260,12 +317,38 @@ impl Seat {
         lock(&self.state)
     }
 
-    pub(crate) fn set_actor(&self, actor: Option<ActorRef<PluginMessage>>) {
-        *self.actor.write().unwrap_or_else(PoisonError::into_inner) = actor;
+    pub(crate) fn served_by(&self, actor: ActorRef<PluginMessage>) {
+        *self
+            .standing
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Standing::Served(actor);
+    }
+
+    pub(crate) fn vacate(&self) {
+        *self
+            .standing
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Standing::Vacant;
+    }
+
+    /// No actor will run it any more; its view says so.
+    pub(crate) fn quarantine(&self) {
+        *self
+            .standing
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Standing::Quarantined;
+        let cause = "degraded: its supervision crashed too often; its process is kept as it is, \
+                     restart the launcher to supervise it again";
+        self.view.send_modify(|view| {
+            let mut degraded = View::clone(view);
+            cause.clone_into(&mut degraded.status);
+            cause.clone_into(&mut degraded.cause);
+            *view = Arc::new(degraded);
+        });
     }
 
     pub(crate) fn publish(&self, view: View) {
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        self.view.send_replace(Arc::new(view));
     }
 }
 
@@ -371,6 +454,13 @@ impl Roster {
     pub(crate) fn insert(&self, seat: Arc<Seat>) {
         let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
         seats.insert(seat.id.clone(), seat);
+    }
+
+    /// The seat of exactly this id.
+    #[must_use]
+    pub fn get(&self, id: &PluginId) -> Option<Arc<Seat>> {
+        let seats = self.seats.read().unwrap_or_else(PoisonError::into_inner);
+        seats.get(id).cloned()
     }
 
     pub(crate) fn remove(&self, id: &PluginId) -> Option<Arc<Seat>> {

@@ -146,7 +146,7 @@ impl Actor for PluginActor {
         myself: ActorRef<PluginMessage>,
         (seat, ports): (Arc<Seat>, Ports),
     ) -> Result<PluginState, ActorProcessingErr> {
-        seat.set_actor(Some(myself));
+        seat.served_by(myself);
         Ok(PluginState {
             seat,
             ports,
@@ -217,10 +217,27 @@ impl PluginState {
         while let Some(event) = self.seat.take_posted() {
             self.apply(event);
         }
+        self.give_up_turn();
         self.publish();
         self.waiters.answer(&self.seat);
         let due = self.seat.state().life.next_deadline();
         self.timer.arm(due, &self.ports.clock, myself);
+    }
+
+    /// A start that comes to nothing lets the next in order go first.
+    fn give_up_turn(&self) {
+        match self.seat.state().life.phase() {
+            Phase::Preparing { .. } | Phase::Spawning { .. } => return,
+            Phase::Stopped { .. }
+            | Phase::Blocked { .. }
+            | Phase::Proving { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Backoff { .. }
+            | Phase::Foreign { .. } => {}
+        }
+        drop(self.seat.take_turn());
     }
 
     fn obey(&mut self, order: Order, by: &str, reply: Option<oneshot::Sender<OrderResult>>) {

@@ -65,12 +65,18 @@ impl PluginState {
                 env_file: state.env_file.clone(),
             })
         };
+        let turn = seat.take_turn();
         let Some(launch) = launch else {
             let failure = SpawnFailure::Missing("no such file in plugins".to_owned());
             seat.post(Event::SpawnFailed { run, failure });
             return;
         };
         tokio::spawn(async move {
+            // Held until the spawner has answered, so that the next in order begins after this one.
+            let _turn = match turn {
+                Some(turn) => Some(turn.come().await),
+                None => None,
+            };
             let said = match processes.spawn(launch).await {
                 Ok(child) => {
                     let pid = child.pid();

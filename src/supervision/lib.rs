@@ -11,6 +11,7 @@ pub mod backoff;
 pub mod exit;
 pub mod hand;
 pub mod ids;
+pub mod intensity;
 pub mod lifecycle;
 pub mod order;
 pub mod policy;
