@@ -188,6 +188,48 @@ pub trait Herald: Send + Sync + 'static {
     fn announce(&self, happening: Happening);
 }
 
+/// A file of the plugins folder that cannot be a plugin, with the reason (T46).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The file.
+    pub file: FileFacts,
+    /// Why, and the way out.
+    pub reason: String,
+}
+
+/// What executables there are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scan {
+    /// The plugins by id; those that run another's binary (`instanceOf`) included, with that binary's facts.
+    pub plugins: BTreeMap<PluginId, FileFacts>,
+    /// The core's file, when one is configured and there.
+    pub core: Option<FileFacts>,
+    /// Files that cannot be plugins, sorted by name.
+    pub refused: Vec<Refused>,
+}
+
+/// Looks into the plugins folder and the bin folder (spec §5).
+pub trait Inventory: Send + Sync + 'static {
+    /// Looks once. The error names the folder, the cause and the way out.
+    fn scan(&self) -> BoxFuture<Result<Scan, String>>;
+    /// Calls `changed`, from any thread and as often as it likes, when something in the folders may have changed; until
+    /// what it returns is dropped. A folder that is missing is watched for as well. The error is for the log: then only
+    /// the slow rescan is left.
+    ///
+    /// # Errors
+    /// When the folders cannot be watched.
+    fn watch(&self, changed: Box<dyn Fn() + Send + Sync>) -> Result<Box<dyn Send>, String>;
+}
+
+/// Measures what trees use.
+pub trait Meter: Send + Sync + 'static {
+    /// Measures the trees of these runs, in one go; a run that is over is left out of the answer.
+    fn measure(
+        &self,
+        runs: Vec<(PluginId, Run, Arc<dyn Child>)>,
+    ) -> BoxFuture<Vec<(PluginId, Run, crate::seat::Usage)>>;
+}
+
 /// What is kept over a restart of the launcher (spec §12).
 pub trait Memory: Send + Sync + 'static {
     /// The number of the newest run that was noted; zero when there was none.

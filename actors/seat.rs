@@ -6,7 +6,7 @@
 //! - the view is replaced as a whole, before any reply that speaks of it (architecture §2).
 
 use crate::plugin::PluginMessage;
-use crate::ports::{Child, FileFacts, Kind, Plan};
+use crate::ports::{Child, FileFacts, Kind, Plan, Refused};
 use crate::turn::Turn;
 use ractor::ActorRef;
 use std::collections::{BTreeMap, VecDeque};
@@ -396,15 +396,6 @@ impl SeatState {
             },
         }
     }
-}
-
-/// A file of the plugins folder that cannot be a plugin, with the reason (T46).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// The file.
-    pub file: FileFacts,
-    /// Why, and the way out.
-    pub reason: String,
 }
 
 /// All seats by id, and what was refused one. Shared: views are read from here without asking any actor.
