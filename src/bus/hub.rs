@@ -1,0 +1,1 @@
+//! Where a hub is found from its home (spec §13).
