@@ -201,7 +201,7 @@ impl PluginState {
         }
         match phase {
             Phase::Preparing { ticket, .. } => self.prepare(ticket),
-            Phase::Spawning { run } | Phase::Stopping { run, .. } => self.repeat_spawned(run),
+            Phase::Spawning { run, .. } | Phase::Stopping { run, .. } => self.repeat_spawned(run),
             Phase::Stopped { .. }
             | Phase::Blocked { .. }
             | Phase::Proving { .. }

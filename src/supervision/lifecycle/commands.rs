@@ -1,0 +1,144 @@
+//! Commands, each against every phase.
+//!
+//! Invariant: a command that is not denied is never lost: the wish follows it at once, the phase as soon as it can.
+
+use super::{Answer, Denial, Lifecycle, Phase, Rest, Step, StopCause, StopStage, Then, Wish};
+use crate::MonoTime;
+
+impl Lifecycle {
+    pub(super) fn start(&mut self) -> Step {
+        match &mut self.phase {
+            Phase::Stopped { .. } | Phase::Blocked { .. } | Phase::Backoff { .. } => {
+                self.wish_up();
+                Step::of(Answer::Accepted, self.enter_preparing(0))
+            }
+            Phase::Preparing { attempt, .. } | Phase::Spawning { attempt, .. } => {
+                *attempt = 0;
+                self.wish_up();
+                Step::of(Answer::Already, Vec::new())
+            }
+            Phase::Proving { .. } | Phase::Running { .. } => {
+                self.wish_up();
+                Step::of(Answer::Already, Vec::new())
+            }
+            Phase::Stopping { then, .. } | Phase::Killing { then, .. } => {
+                *then = Then::StartAgain;
+                self.wish_up();
+                Step::of(Answer::Accepted, Vec::new())
+            }
+            Phase::Foreign { pid } => {
+                let denial = Denial::Foreign { pid: *pid };
+                Step::of(Answer::Denied(denial), Vec::new())
+            }
+        }
+    }
+
+    pub(super) fn stop(&mut self, now: MonoTime, cause: StopCause) -> Step {
+        self.wish = Wish::Down;
+        match &mut self.phase {
+            Phase::Stopped { .. } => {
+                // The original's status becomes "stopped by user" by a stop of this one only, not of all (HP 1.8).
+                match cause {
+                    StopCause::ByHand => self.enter_stopped(Rest::Asked(cause)),
+                    StopCause::All | StopCause::Shutdown => {}
+                }
+                Step::of(Answer::Already, Vec::new())
+            }
+            Phase::Blocked { .. } | Phase::Preparing { .. } | Phase::Backoff { .. } => {
+                self.enter_stopped(Rest::Asked(cause));
+                Step::of(Answer::Accepted, Vec::new())
+            }
+            Phase::Spawning { run, .. } => {
+                self.phase = Phase::Stopping {
+                    run: *run,
+                    stage: StopStage::AwaitsSpawn,
+                    then: Then::Rest(cause),
+                };
+                Step::of(Answer::Accepted, Vec::new())
+            }
+            Phase::Proving { run, .. } | Phase::Running { run, .. } => {
+                let run = *run;
+                Step::of(
+                    Answer::Accepted,
+                    self.enter_grace(now, run, Then::Rest(cause)),
+                )
+            }
+            Phase::Stopping { then, .. } | Phase::Killing { then, .. } => {
+                *then = Then::Rest(cause);
+                Step::of(Answer::Accepted, Vec::new())
+            }
+            Phase::Foreign { pid } => {
+                let denial = Denial::Foreign { pid: *pid };
+                self.rest = Rest::Asked(cause);
+                match cause {
+                    StopCause::ByHand => Step::of(Answer::Denied(denial), Vec::new()),
+                    // All of ours are meant; of ours nothing lives here.
+                    StopCause::All | StopCause::Shutdown => Step::of(Answer::Already, Vec::new()),
+                }
+            }
+        }
+    }
+
+    pub(super) fn restart(&mut self, now: MonoTime) -> Step {
+        match &mut self.phase {
+            Phase::Proving { run, .. } | Phase::Running { run, .. } => {
+                let run = *run;
+                self.wish_up();
+                Step::of(
+                    Answer::Accepted,
+                    self.enter_grace(now, run, Then::StartAgain),
+                )
+            }
+            Phase::Stopped { .. }
+            | Phase::Blocked { .. }
+            | Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Backoff { .. }
+            | Phase::Foreign { .. } => self.start(),
+        }
+    }
+
+    pub(super) fn kill_now(&mut self, now: MonoTime) -> Step {
+        self.wish = Wish::Down;
+        let then = Then::Rest(StopCause::Shutdown);
+        match &self.phase {
+            Phase::Stopped { .. }
+            | Phase::Blocked { .. }
+            | Phase::Preparing { .. }
+            | Phase::Backoff { .. } => {
+                self.enter_stopped(Rest::Asked(StopCause::Shutdown));
+                Step::of(Answer::Already, Vec::new())
+            }
+            Phase::Foreign { .. } => {
+                self.rest = Rest::Asked(StopCause::Shutdown);
+                Step::of(Answer::Already, Vec::new())
+            }
+            Phase::Spawning { run, .. }
+            | Phase::Stopping {
+                run,
+                stage: StopStage::AwaitsSpawn | StopStage::AwaitsSpawnToKill,
+                ..
+            } => {
+                self.phase = Phase::Stopping {
+                    run: *run,
+                    stage: StopStage::AwaitsSpawnToKill,
+                    then,
+                };
+                Step::of(Answer::Accepted, Vec::new())
+            }
+            Phase::Proving { run, .. }
+            | Phase::Running { run, .. }
+            | Phase::Stopping {
+                run,
+                stage: StopStage::Grace { .. },
+                ..
+            }
+            | Phase::Killing { run, .. } => {
+                let run = *run;
+                Step::of(Answer::Accepted, self.enter_killing(now, run, 0, then))
+            }
+        }
+    }
+}
