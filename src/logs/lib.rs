@@ -19,13 +19,26 @@
 //!
 //! No runtime: plain threads, so that nothing of the control plane can delay a plugin's output and the other way round.
 
+mod disk;
+mod drain;
 mod escape;
+mod feed;
+mod file;
+mod merge;
+mod mirror;
+mod own;
+mod pace;
 mod plane;
+mod tail;
+mod words;
+mod write;
+
+#[cfg(test)]
+mod tests;
 
 pub use escape::{escape, escape_into};
-pub use plane::{
-    LogError, Mirror, OpenRun, OwnLog, Plane, PlaneConfig, PlaneError, RunLog, StreamSpec,
-};
+pub use own::OwnLog;
+pub use plane::{LogError, Mirror, OpenRun, Plane, PlaneConfig, PlaneError, RunLog, StreamSpec};
 
 /// A line longer than this many bytes is split; `--- line continues` stands between the pieces (spec §11).
 pub const MAX_LINE: usize = 1024 * 1024;

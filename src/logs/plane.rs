@@ -1,10 +1,22 @@
 //! What the crate's users see: the plane, a run's log, the launcher's own log.
 
+use crate::OwnLog;
+use crate::disk::{Disk, RealDisk};
+use crate::drain::{Command, Commands, Drain, Stream};
+use crate::feed::{Feed, Pool};
+use crate::mirror::{self, LineMirror, Mirrors, Sink};
+use crate::tail::Tail;
+use crate::write::{Inbox, Writer};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 use supervision::policy::LogPolicy;
 use supervision::{PluginId, Run};
 use thiserror::Error;
@@ -53,6 +65,13 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
+    /// No thread for the mirror.
+    #[error("cannot copy plugin output to the launcher's own")]
+    Mirror {
+        /// Why.
+        #[source]
+        source: PlaneError,
+    },
     /// More streams than a run has.
     #[error("a run has one or two streams, not {count}")]
     StreamCount {
@@ -97,10 +116,87 @@ pub struct OpenRun {
     pub streams: Vec<StreamSpec>,
 }
 
-/// All logs of a launcher: its threads and their queues. Clones are the same plane.
-#[derive(Debug, Clone)]
+/// All logs of a launcher: its threads and their queues. Clones are the same plane; with the last one the threads end, so
+/// keep one as long as something is to be logged.
+#[derive(Clone)]
 pub struct Plane {
-    folder: PathBuf,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    commands: Arc<Commands>,
+    inbox: Arc<Inbox>,
+    registry: Arc<Registry>,
+    mirrors: Arc<Mirrors>,
+    /// Taken when the first stream is mirrored: then the mirror thread starts.
+    sinks: Mutex<Option<(Sink, Sink)>>,
+    next_key: AtomicU64,
+    ends: Mutex<Ends>,
+}
+
+/// What the threads say last.
+struct Ends {
+    drained: mpsc::Receiver<()>,
+    written: mpsc::Receiver<bool>,
+    mirrored: Option<mpsc::Receiver<()>>,
+}
+
+/// The feeds in use, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    feeds: Mutex<HashMap<String, Arc<Feed>>>,
+}
+
+impl Registry {
+    /// The feed of this name, with one more user.
+    fn join(&self, name: &str, policy: LogPolicy, make: impl FnOnce() -> Feed) -> Arc<Feed> {
+        let mut feeds = lock(&self.feeds);
+        let feed = feeds
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(make()));
+        // Under the lock, so that it is not forgotten in between.
+        feed.join(policy);
+        feed.clone()
+    }
+
+    /// Forgets a feed, unless somebody has begun to use it.
+    pub(crate) fn forget(&self, feed: &Arc<Feed>) {
+        let mut feeds = lock(&self.feeds);
+        if feed.is_over() {
+            feeds.remove(feed.name());
+        }
+    }
+}
+
+/// What threads and callers know of a run.
+#[derive(Debug)]
+pub(crate) struct RunCore {
+    /// Its number within the plane.
+    pub(crate) key: u64,
+    pub(crate) id: PluginId,
+    pub(crate) run: Run,
+    /// The way to its file, if it has one.
+    pub(crate) feed: Option<Arc<Feed>>,
+    tail: Mutex<Tail>,
+}
+
+impl RunCore {
+    /// Keeps the last lines of what a stream says.
+    pub(crate) fn note(&self, stream: usize, bytes: &[u8]) {
+        lock(&self.tail).push(stream, bytes);
+    }
+
+    /// The last lines.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        lock(&self.tail).lines()
+    }
+
+    /// The run says nothing more.
+    pub(crate) fn leave(&self) {
+        if let Some(feed) = &self.feed {
+            feed.leave();
+        }
+    }
 }
 
 impl Plane {
@@ -109,8 +205,43 @@ impl Plane {
     /// # Errors
     /// When the kernel refuses what they need; never for the sake of the folder, which the write thread makes.
     pub fn start(config: PlaneConfig) -> Result<Plane, PlaneError> {
+        Plane::start_with(config, RealDisk, mirror::terminal())
+    }
+
+    pub(crate) fn start_with(
+        config: PlaneConfig,
+        disk: impl Disk,
+        sinks: (Sink, Sink),
+    ) -> Result<Plane, PlaneError> {
+        let prepare = |what| {
+            move |errno: nix::errno::Errno| PlaneError::Prepare {
+                what,
+                source: errno.into(),
+            }
+        };
+        let commands = Arc::new(Commands::new().map_err(prepare("eventfd"))?);
+        let pool = Arc::new(Pool::default());
+        let inbox = Arc::new(Inbox::default());
+        let registry = Arc::new(Registry::default());
+        let mut drain =
+            Drain::new(commands.clone(), pool.clone()).map_err(prepare("epoll_create"))?;
+        let mut writer = Writer::new(disk, config.folder, inbox.clone(), registry.clone(), pool);
+        let drained = thread("logs-drain", move || while on(|| drain.turn()) {})?;
+        let written = thread("logs-write", move || write_on(&mut writer))?;
         Ok(Plane {
-            folder: config.folder,
+            shared: Arc::new(Shared {
+                commands,
+                inbox,
+                registry,
+                mirrors: Arc::default(),
+                sinks: Mutex::new(Some(sinks)),
+                next_key: AtomicU64::new(0),
+                ends: Mutex::new(Ends {
+                    drained,
+                    written,
+                    mirrored: None,
+                }),
+            }),
         })
     }
 
@@ -122,87 +253,221 @@ impl Plane {
     /// if that is being closed, has been read to its end.
     ///
     /// # Errors
-    /// When a stream cannot be read.
+    /// When a stream cannot be read, there are not one or two, or the mirror's thread cannot be started.
     pub fn open(&self, run: OpenRun) -> Result<RunLog, LogError> {
-        let _ = &self.folder;
-        for stream in &run.streams {
-            fcntl(&stream.read_end, FcntlArg::F_GETFL)
-                .map(OFlag::from_bits_retain)
-                .and_then(|flags| {
-                    fcntl(
-                        &stream.read_end,
-                        FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK),
-                    )
-                })
-                .map_err(|errno| LogError::Stream {
-                    id: run.id.clone(),
-                    run: run.run,
-                    source: errno.into(),
-                })?;
+        let OpenRun {
+            id,
+            run,
+            policy,
+            to_file,
+            streams,
+        } = run;
+        let count = streams.len();
+        if !(1..=2).contains(&count) {
+            return Err(LogError::StreamCount { count });
         }
-        Ok(RunLog { open: run })
+        let mut opened = Vec::with_capacity(count);
+        for stream in streams {
+            make_nonblocking(&stream.read_end).map_err(|source| LogError::Stream {
+                id: id.clone(),
+                run,
+                source,
+            })?;
+            let mirror = match stream.mirror {
+                Mirror::None => None,
+                to @ (Mirror::Stdout | Mirror::Stderr) => {
+                    self.start_mirror()?;
+                    let mirrors = self.shared.mirrors.clone();
+                    Some(LineMirror::new(to, id.as_str(), mirrors))
+                }
+            };
+            opened.push(Stream::new(stream.read_end, mirror));
+        }
+        let core = Arc::new(RunCore {
+            key: self.shared.next_key.fetch_add(1, Ordering::Relaxed),
+            feed: to_file.then(|| self.feed(id.as_str(), policy)),
+            tail: Mutex::new(Tail::new(count)),
+            id,
+            run,
+        });
+        Ok(RunLog {
+            core,
+            waiting: Mutex::new(Some(opened)),
+            commands: self.shared.commands.clone(),
+            closed: Mutex::new(false),
+        })
     }
 
     /// The log `{name}.log` of the launcher itself. Logs of the same name are the same file; the policy given last holds.
     #[must_use]
     pub fn own(&self, name: &str, policy: LogPolicy) -> OwnLog {
-        let _ = (name, policy);
-        OwnLog {}
+        let feed = self.feed(name, policy);
+        OwnLog::new(feed)
     }
 
     /// Writes out what is queued and ends the threads; waits at most `patience`. What is still in the pipes stays there
-    /// for a successor. Returns whether all was written.
+    /// for a successor, and runs get no end line; so close them first, unless they are to live on. What is logged
+    /// afterwards is lost. Returns whether all was written.
+    #[must_use]
     pub fn shutdown(self, patience: Duration) -> bool {
-        let _ = patience;
-        true
+        let until = Instant::now() + patience;
+        let left = || until.saturating_duration_since(Instant::now());
+        let ends = lock(&self.shared.ends);
+        // A second shutdown finds that the first one did all.
+        let _ = self.shared.commands.post(Command::End);
+        let drained = ends.drained.recv_timeout(left()).is_ok();
+        self.shared.inbox.end_soon();
+        self.shared.mirrors.end();
+        let written = ends.written.recv_timeout(left()).unwrap_or(false);
+        self.shared.inbox.end_now();
+        if let Some(mirrored) = &ends.mirrored {
+            // A terminal that hangs has cost patience enough.
+            let _ = mirrored.recv_timeout(left());
+        }
+        drained && written
     }
+
+    fn feed(&self, name: &str, policy: LogPolicy) -> Arc<Feed> {
+        let Shared {
+            inbox, commands, ..
+        } = &*self.shared;
+        let make = || Feed::new(name, inbox.clone(), commands.clone());
+        self.shared.registry.join(name, policy, make)
+    }
+
+    fn start_mirror(&self) -> Result<(), LogError> {
+        let Some((out, err)) = lock(&self.shared.sinks).take() else {
+            return Ok(());
+        };
+        let mirrors = self.shared.mirrors.clone();
+        let mirrored = thread("logs-mirror", move || mirrors.run(out, err))
+            .map_err(|source| LogError::Mirror { source })?;
+        lock(&self.shared.ends).mirrored = Some(mirrored);
+        Ok(())
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // After a shutdown all of this has been said already.
+        let _ = self.commands.post(Command::End);
+        self.inbox.end_soon();
+        self.mirrors.end();
+    }
+}
+
+impl fmt::Debug for Plane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plane").finish_non_exhaustive()
+    }
+}
+
+/// Starts a thread that says its result last.
+fn thread<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<mpsc::Receiver<T>, PlaneError> {
+    let (says, hears) = mpsc::channel();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            // Nobody listens when the plane was dropped without a shutdown.
+            let _ = says.send(work());
+        })
+        .map_err(|source| PlaneError::Thread { name, source })?;
+    Ok(hears)
+}
+
+/// One turn of a thread on which all plugins depend: a panic in it is a bug, and must not become theirs.
+fn on(turn: impl FnOnce() -> bool) -> bool {
+    catch_unwind(AssertUnwindSafe(turn)).unwrap_or_else(|_| {
+        tracing::error!("the drain thread of the logs panicked; it goes on");
+        // Should the same come back at once: slowly.
+        std::thread::sleep(Duration::from_millis(10));
+        true
+    })
+}
+
+/// The write thread's work, which a panic, a bug too, does not end.
+fn write_on<D: Disk>(writer: &mut Writer<D>) -> bool {
+    loop {
+        if let Ok(all_written) = catch_unwind(AssertUnwindSafe(|| writer.run())) {
+            return all_written;
+        }
+        tracing::error!("the write thread of the logs panicked; it goes on");
+    }
+}
+
+fn make_nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The log of one run. Dropped without [`RunLog::close`] it is read until its pipes are empty, and gets no end line.
 #[derive(Debug)]
 pub struct RunLog {
-    open: OpenRun,
+    core: Arc<RunCore>,
+    /// The streams, until they are read.
+    waiting: Mutex<Option<Vec<Stream>>>,
+    commands: Arc<Commands>,
+    closed: Mutex<bool>,
 }
 
 impl RunLog {
     /// Writes the start line, `--- {time} {id} run {n} started, pid {pid}`, and begins to read. Never waits.
     pub fn started(&self, pid: i32) {
-        let _ = (&self.open, pid);
+        self.begin(Some(pid));
     }
 
     /// Begins to read without a start line: the run was started by a launcher before this one. Never waits.
-    pub fn resumed(&self) {}
+    pub fn resumed(&self) {
+        self.begin(None);
+    }
 
     /// Reads on until the pipes are empty, writes the end line, `--- {time} {id} run {n} ended: {cause}, after
-    /// {duration}`, and gives the last lines to `done`. Never waits; only the first call counts.
+    /// {duration}`, and gives the last lines to `done`. Never waits; only the first call counts, `done` of others is
+    /// dropped.
     ///
     /// `done` is called on a thread of the plane, so it must only hand on. It does not wait for the disk: with a disk that
     /// hangs it is called within 100 ms all the same. The lines are those of [`RunLog::tail`].
     pub fn close(&self, cause: &str, lasted: Duration, done: Box<dyn FnOnce(Vec<String>) + Send>) {
-        let _ = (cause, lasted);
-        done(Vec::new());
+        if std::mem::replace(&mut *lock(&self.closed), true) {
+            return;
+        }
+        self.begin(None);
+        let close = Command::close(self.core.clone(), cause.to_owned(), lasted, done);
+        if let Err(Command::Close(core, closing)) = self.commands.post(close) {
+            closing.call(core.lines());
+        }
     }
 
     /// The last lines so far, oldest first: at most [`crate::TAIL_LINES`], each cut to some hundred bytes, what is not
     /// UTF-8 replaced. Not escaped: pass them through [`crate::escape`] before they reach a terminal.
     #[must_use]
     pub fn tail(&self) -> Vec<String> {
-        Vec::new()
+        self.core.lines()
+    }
+
+    fn begin(&self, pid: Option<i32>) {
+        if let Some(streams) = lock(&self.waiting).take() {
+            // A plane that was shut down leaves the pipes to a successor.
+            let _ = self
+                .commands
+                .post(Command::Begin(self.core.clone(), streams, pid));
+        }
     }
 }
 
-/// The launcher's own log: what is written to it goes through queue and write thread like a plugin's output, so a write
-/// never waits; without room it is dropped, counted and told. One write should be one or more whole lines. Clones are the
-/// same log.
-#[derive(Debug, Clone)]
-pub struct OwnLog {}
-
-impl io::Write for OwnLog {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+impl Drop for RunLog {
+    fn drop(&mut self) {
+        if !*lock(&self.closed) {
+            self.begin(None);
+            let _ = self.commands.post(Command::forget(self.core.clone()));
+        }
     }
 }

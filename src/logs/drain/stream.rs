@@ -1,0 +1,102 @@
+//! One pipe of a run.
+//!
+//! Invariant: a pipe that nobody holds any more does not keep the thread busy, and is heard again when somebody opens it.
+
+use super::Tools;
+use crate::feed::BLOCK;
+use crate::mirror::LineMirror;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use std::os::fd::OwnedFd;
+
+/// A pipe whose plugin writes a lot gets this size; four times the usual one, so that it holds what comes while we wait
+/// for more (crates-os §5).
+const GROWN: i32 = 256 * 1024;
+
+/// So many pipes are made larger at most: the kernel gives an ordinary user 16,384 pages for all his pipes, and new ones
+/// get hardly any when those are used up.
+pub(super) const GROWTHS: usize = 32;
+
+/// One pipe.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) read_end: OwnedFd,
+    pub(crate) mirror: Option<LineMirror>,
+    watch: Watch,
+    pub(super) skip: Skip,
+    capacity: usize,
+}
+
+/// How the kernel tells of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watch {
+    /// Not at all.
+    Off,
+    /// As long as there is some.
+    Level,
+    /// When there is new; for a pipe that nobody holds, which else would be told of for ever.
+    Edge,
+}
+
+/// Where in a dropped line a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Skip {
+    /// Not within one.
+    Between,
+    /// Within one, of which so many bytes were dropped.
+    Within(usize),
+}
+
+impl Stream {
+    pub(crate) fn new(read_end: OwnedFd, mirror: Option<LineMirror>) -> Self {
+        Stream {
+            read_end,
+            mirror,
+            watch: Watch::Off,
+            skip: Skip::Between,
+            capacity: BLOCK,
+        }
+    }
+
+    /// How full the pipe was, in hundredths, when `bytes` were read of it; one that is rather full is made larger.
+    pub(super) fn fill(&mut self, bytes: usize, tools: &mut Tools) -> usize {
+        let fill = bytes * 100 / self.capacity;
+        if fill > 50 {
+            self.grow(tools);
+        }
+        fill
+    }
+
+    /// Has the kernel tell of output, or not; `mark` is what it says then.
+    pub(super) fn watch(&mut self, watch: Watch, mark: u64, tools: &Tools) {
+        let flags = match watch {
+            Watch::Off => EpollFlags::empty(),
+            Watch::Level => EpollFlags::EPOLLIN,
+            Watch::Edge => EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
+        };
+        let mut event = EpollEvent::new(flags, mark);
+        let result = match (self.watch, watch) {
+            (before, after) if before == after => return,
+            (_, Watch::Off) => tools.epoll.delete(&self.read_end),
+            (Watch::Off, Watch::Level | Watch::Edge) => tools.epoll.add(&self.read_end, event),
+            (Watch::Level | Watch::Edge, Watch::Level | Watch::Edge) => {
+                tools.epoll.modify(&self.read_end, &mut event)
+            }
+        };
+        match result {
+            Ok(()) => self.watch = watch,
+            Err(errno) => tracing::error!(%errno, "cannot watch the output of a plugin"),
+        }
+    }
+
+    /// Makes the pipe larger, once, if it may be.
+    fn grow(&mut self, tools: &mut Tools) {
+        if self.capacity > BLOCK || tools.growths == 0 {
+            return;
+        }
+        self.capacity = GROWN as usize;
+        if fcntl(&self.read_end, FcntlArg::F_SETPIPE_SZ(GROWN)).is_ok() {
+            tools.growths -= 1;
+        }
+    }
+}
