@@ -1,3 +1,5 @@
+//! What encoding/json says, word for word, against the golden texts.
+
 use super::*;
 use crate::wire::{ListArgs, NameArgs, ProfilesReply};
 use proptest::prelude::*;
