@@ -14,7 +14,16 @@
 //! - what must outlive an actor is in its [`seat::Seat`]; a panic costs an actor, never a plugin;
 //! - views are read from the [`seat::Roster`]; nobody asks a busy actor for its state.
 
+pub mod api;
+pub mod bridge;
+pub mod catalog;
+pub mod control;
+pub mod hub;
+pub mod monitor;
+pub mod news;
 pub mod plugin;
 pub mod ports;
+pub mod root;
 pub mod seat;
 pub mod turn;
+mod wind;

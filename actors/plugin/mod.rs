@@ -303,7 +303,10 @@ impl PluginState {
         let changed = {
             let mut state = self.seat.state();
             let changed = file.is_some() && state.file != file;
-            state.file = file;
+            // What runs is still shown with the file it was made of.
+            if changed || state.child.is_none() {
+                state.file = file;
+            }
             changed
         };
         // Spec §9: a delay is cut short when the binary changed, a wait when it came.

@@ -1,0 +1,300 @@
+//! Serves the launcher's requests: turns each into orders to seats and their outcomes into a reply (HP 1.10, spec §8).
+//!
+//! Invariants: what takes longer than [`PATIENCE`] is answered with the present state and goes on (T9); what would cut
+//! the answer off is done after it was sent (T41).
+
+use super::show;
+use crate::hub::{Hub, Stage};
+use crate::plugin::{Order, OrderError, OrderResult, PluginMessage, send_order};
+use crate::ports::Kind;
+use crate::seat::{Seat, View};
+use crate::turn::turns;
+use crate::wind;
+use bus::rpc::{Reply, Request, echoed, not_found};
+use bus::wire::ListReply;
+use std::sync::Arc;
+use std::time::Duration;
+use supervision::PluginId;
+use supervision::hand::{ByHand, Setting};
+use supervision::lifecycle::StopCause;
+use tokio::sync::oneshot;
+
+/// An order that takes longer is answered with the present state; the whole reply has 8 s (spec §8).
+pub const PATIENCE: Duration = Duration::from_secs(7);
+
+/// How long something that should be quick may take: a note to disk, an actor's turn.
+const SHORT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A request that was served.
+#[derive(Debug)]
+pub struct Served {
+    /// The answer.
+    pub reply: Reply,
+    /// To be done once the answer is out.
+    pub then: Option<AfterReply>,
+}
+
+/// What would cut the answer off.
+#[derive(Debug)]
+pub struct AfterReply {
+    order: Order,
+    by: String,
+}
+
+impl From<Reply> for Served {
+    fn from(reply: Reply) -> Self {
+        Served { reply, then: None }
+    }
+}
+
+impl AfterReply {
+    /// Does it.
+    pub fn perform(self, hub: &Hub) {
+        if let Some(core) = hub.roster.get(&PluginId::core()) {
+            tracing::warn!(by = self.by, order = ?self.order, "the core is being ended; until it is back there is no bus");
+            // Nobody can be told of the outcome.
+            drop(send_order(&core, self.order, &self.by));
+        }
+    }
+}
+
+/// Serves a request of the bus login `by`.
+///
+/// # Errors
+/// The error text of the reply.
+///
+/// # Cancel safety
+/// Orders that were sent are carried out.
+pub async fn serve(hub: &Arc<Hub>, request: Request, by: &str) -> Result<Served, String> {
+    match request {
+        Request::List(args) => return Ok(Reply::List(list(hub, args.only_running)).into()),
+        Request::GetPlugin(args) => {
+            let view = known(hub, &args.name)?.view();
+            return Ok(Reply::Plugin(Box::new(show::everything(hub, &view))).into());
+        }
+        Request::StartPlugin(_)
+        | Request::StartAllPlugins
+        | Request::StopPlugin(_)
+        | Request::StopAllPlugins(_)
+        | Request::RestartPlugin(_)
+        | Request::EnablePlugin(_)
+        | Request::DisablePlugin(_)
+            if hub.stage() == Stage::Ending =>
+        {
+            return Err(
+                "the launcher is stopping; nothing is started or changed any more".to_owned(),
+            );
+        }
+        Request::StartPlugin(args) => start(hub, &args.name, Order::Start, by).await,
+        Request::RestartPlugin(args) => start(hub, &args.name, Order::Restart, by).await,
+        Request::StopPlugin(args) => stop(hub, &args.name, by).await,
+        Request::StartAllPlugins => start_all(hub, by).await,
+        Request::StopAllPlugins(args) => Ok(stop_all(hub, args.including_core, by).await),
+        Request::EnablePlugin(args) => set(hub, &args.name, Setting::Enabled, by).await,
+        Request::DisablePlugin(args) => set(hub, &args.name, Setting::Disabled, by).await,
+    }
+}
+
+fn list(hub: &Hub, only_running: bool) -> ListReply {
+    let seats = hub.roster.seats();
+    let mut keyed: Vec<(String, bus::wire::PluginInfo)> = seats
+        .iter()
+        .map(|seat| seat.view())
+        .filter(|view| !only_running || view.running())
+        .map(|view| (view.id.to_string(), show::info(hub, &view)))
+        .collect();
+    if !only_running {
+        let refused = hub.roster.refused();
+        keyed.extend(
+            refused
+                .iter()
+                .map(|file| (file.file.name.clone(), show::refused(hub, file))),
+        );
+        keyed.sort_by(|(a, _), (b, _)| a.cmp(b));
+    }
+    ListReply {
+        info: keyed.into_iter().map(|(_, info)| info).collect(),
+    }
+}
+
+fn known(hub: &Hub, name: &str) -> Result<Arc<Seat>, String> {
+    if let Some(seat) = hub.roster.find(name) {
+        return Ok(seat);
+    }
+    match hub
+        .roster
+        .refused()
+        .iter()
+        .find(|file| file.file.name == name)
+    {
+        Some(refused) => Err(format!(
+            "plugin '{}' is refused: {}",
+            echoed(name),
+            refused.reason
+        )),
+        None => Err(not_found(name)),
+    }
+}
+
+async fn start(hub: &Arc<Hub>, name: &str, order: Order, by: &str) -> Result<Served, String> {
+    let seat = known(hub, name)?;
+    if seat.kind == Kind::Core && order == Order::Restart {
+        return Ok(after_reply(hub, &seat, order, by));
+    }
+    note_hand(hub, &seat, Setting::Enabled, by).await;
+    let view = outcome(&seat, send_order(&seat, order, by)).await?;
+    Ok(info_reply(hub, &view))
+}
+
+async fn stop(hub: &Arc<Hub>, name: &str, by: &str) -> Result<Served, String> {
+    let seat = known(hub, name)?;
+    let order = Order::Stop(StopCause::ByHand);
+    if seat.kind == Kind::Core {
+        return Ok(after_reply(hub, &seat, order, by));
+    }
+    // The stop is not held up by a slow disk: both at once.
+    let stopped = send_order(&seat, order, by);
+    let (view, ()) = tokio::join!(
+        outcome(&seat, stopped),
+        note_hand(hub, &seat, Setting::Disabled, by)
+    );
+    let settled = enabled_is(&seat, Setting::Disabled).await;
+    view?;
+    Ok(info_reply(hub, &settled))
+}
+
+fn after_reply(hub: &Hub, core: &Seat, order: Order, by: &str) -> Served {
+    Served {
+        reply: Reply::Info(Box::new(show::info(hub, &core.view()))),
+        then: Some(AfterReply {
+            order,
+            by: by.to_owned(),
+        }),
+    }
+}
+
+fn info_reply(hub: &Hub, view: &View) -> Served {
+    Reply::Info(Box::new(show::info(hub, view))).into()
+}
+
+/// Waits for the outcome of an order, or answers with the state as it is by then.
+async fn outcome(seat: &Seat, result: oneshot::Receiver<OrderResult>) -> Result<Arc<View>, String> {
+    match tokio::time::timeout(PATIENCE, result).await {
+        Ok(Ok(Ok(view))) => Ok(view),
+        Ok(Ok(Err(error))) => Err(error.to_string()),
+        Ok(Err(_closed)) if seat.is_quarantined() => Err(seat.view().cause.clone()),
+        Ok(Err(_closed)) => Err(OrderError::Unanswered {
+            id: seat.id.to_string(),
+        }
+        .to_string()),
+        Err(_elapsed) => Ok(seat.view()),
+    }
+}
+
+/// Notes what was set by hand; that it could not be noted is logged, and no reason not to obey.
+async fn note_hand(hub: &Hub, seat: &Seat, setting: Setting, by: &str) {
+    if let Err(text) = keep_hand(hub, seat, setting, by).await {
+        tracing::error!(plugin = %seat.id, "{text}; it is obeyed, but forgotten when the launcher restarts");
+    }
+}
+
+async fn keep_hand(hub: &Hub, seat: &Seat, setting: Setting, by: &str) -> Result<(), String> {
+    // The core always starts with the launcher: without it nobody could say otherwise.
+    if seat.kind == Kind::Core {
+        return Ok(());
+    }
+    let hand = ByHand {
+        setting,
+        who: by.to_owned(),
+        when_mse: hub.ports.clock.wall_mse(),
+    };
+    let kept = hub.ports.memory.keep_hand(&seat.id, Some(hand));
+    let kept = match tokio::time::timeout(SHORT_PATIENCE, kept).await {
+        Ok(kept) => kept,
+        Err(_elapsed) => Err("the disk does not answer".to_owned()),
+    };
+    // Told in any case: it is so until the launcher restarts.
+    let _ = seat.tell(PluginMessage::SetEnabled(setting));
+    kept.map_err(|why| format!("cannot note that '{}' is {}: {why}", seat.id, word(setting)))
+}
+
+fn word(setting: Setting) -> &'static str {
+    match setting {
+        Setting::Enabled => "enabled",
+        Setting::Disabled => "disabled",
+    }
+}
+
+/// The view once it shows the setting, as its actor was told.
+async fn enabled_is(seat: &Seat, setting: Setting) -> Arc<View> {
+    let shown = seat.until(|view| view.enabled == setting);
+    match tokio::time::timeout(SHORT_PATIENCE, shown).await {
+        Ok(view) => view,
+        Err(_elapsed) => seat.view(),
+    }
+}
+
+async fn set(hub: &Arc<Hub>, name: &str, setting: Setting, by: &str) -> Result<Served, String> {
+    let seat = known(hub, name)?;
+    if seat.kind == Kind::Core {
+        return match setting {
+            Setting::Enabled => Ok(info_reply(hub, &seat.view())),
+            Setting::Disabled => Err("the core always starts with the launcher; \
+                to run without one, take corebin out of launcher.yaml"
+                .to_owned()),
+        };
+    }
+    keep_hand(hub, &seat, setting, by).await?;
+    let view = enabled_is(&seat, setting).await;
+    Ok(info_reply(hub, &view))
+}
+
+/// Starts all that are enabled, and answers once each is up, has failed or takes too long; all failures are told (T11).
+async fn start_all(hub: &Arc<Hub>, by: &str) -> Result<Served, String> {
+    let seats = wind::enabled_in_order(hub);
+    let turns = turns(seats.len());
+    let mut results = Vec::with_capacity(seats.len());
+    for (seat, turn) in seats.into_iter().zip(turns) {
+        seat.give_turn(turn);
+        let result = send_order(&seat, Order::Start, by);
+        results.push((seat, result));
+    }
+    let mut failures = Vec::new();
+    let until = tokio::time::Instant::now() + PATIENCE;
+    for (seat, result) in results {
+        match tokio::time::timeout_at(until, result).await {
+            Ok(Ok(Err(error))) => failures.push(format!("'{}': {error}", seat.id)),
+            Ok(Ok(Ok(_)) | Err(_)) | Err(_) => {}
+        }
+    }
+    if failures.is_empty() {
+        Ok(Reply::Empty.into())
+    } else {
+        Err(failures.join("; "))
+    }
+}
+
+/// Stops all plugins and answers once all are down or it takes too long; the core, when asked to, after the answer.
+async fn stop_all(hub: &Arc<Hub>, including_core: bool, by: &str) -> Served {
+    let order = Order::Stop(StopCause::All);
+    let results: Vec<_> = hub
+        .roster
+        .seats()
+        .iter()
+        .filter(|seat| seat.kind == Kind::Plugin)
+        .map(|seat| send_order(seat, order, by))
+        .collect();
+    let until = tokio::time::Instant::now() + PATIENCE;
+    for result in results {
+        // One that does not stop in time goes on stopping.
+        let _ = tokio::time::timeout_at(until, result).await;
+    }
+    let has_core = hub.roster.get(&PluginId::core()).is_some();
+    Served {
+        reply: Reply::Empty,
+        then: (including_core && has_core).then(|| AfterReply {
+            order,
+            by: by.to_owned(),
+        }),
+    }
+}

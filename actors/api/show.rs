@@ -1,0 +1,181 @@
+//! From what the launcher knows to what it shows on the wire (HP 1.9, spec §18).
+//!
+//! Invariants: pure; no null, unknown numbers are -1; every word comes from the view, so that `list`, replies and the
+//! lifecycle never tell different stories.
+
+use crate::hub::Hub;
+use crate::ports::{FileFacts, Kind, Refused};
+use crate::seat::View;
+use bus::wire::{GetPluginReply, LastExit, PluginInfo, UNKNOWN, Why, local_time};
+use supervision::ExitStatus;
+use supervision::hand::Setting;
+use supervision::lifecycle::{PhaseName, Wish};
+
+/// A view as the wire has it.
+#[must_use]
+pub fn info(hub: &Hub, view: &View) -> PluginInfo {
+    let node = &hub.node;
+    let file = view.file.as_ref();
+    let path = match file {
+        Some(file) => file.path.clone(),
+        None => node.plugins_folder.join(view.id.as_str()),
+    };
+    let running = view.running();
+    let uptime_ms = if running {
+        hub.ports
+            .clock
+            .wall_mse()
+            .saturating_sub(view.start_mse)
+            .max(0)
+    } else {
+        0
+    };
+    PluginInfo {
+        cpu: number(view.usage.cpu_percent),
+        rss: number(view.usage.rss_bytes),
+        modified_time: file.map(modified).unwrap_or_default(),
+        name: shown_name(view),
+        path: path.display().to_string(),
+        pid: i64::from(view.pid),
+        running,
+        size: file.map_or(0, |file| number(file.size)),
+        status: view.status.clone(),
+        start_count: number(view.start_count),
+        start_time_mse: view.start_mse,
+        stop_time_mse: view.stop_mse,
+        uptime: uptime_ms / 1000,
+        phase: view.phase.as_str().to_owned(),
+        wish: match view.wish {
+            Wish::Up => "up",
+            Wish::Down => "down",
+        }
+        .to_owned(),
+        enabled: view.enabled == Setting::Enabled,
+        run: number(view.run.0),
+        restarts: i64::from(view.restarts),
+        next_start_mse: view.next_start_mse,
+        exit_code: view
+            .last_exit
+            .as_ref()
+            .map_or(UNKNOWN, |exit| exit.status.code()),
+        signal: view
+            .last_exit
+            .as_ref()
+            .map(|exit| exit.status.signal_name())
+            .unwrap_or_default(),
+        cause: view.cause.clone(),
+        children: number(view.usage.children),
+        open_fds: UNKNOWN,
+        cpu_time_ms: number(view.usage.cpu_time_ms),
+        peak_rss: number(view.usage.peak_rss_bytes),
+        limits: serde_json::Map::new(),
+        tree: "group".to_owned(),
+        node: node.client_id.clone(),
+    }
+}
+
+/// A file that cannot be a plugin, as the wire has it (spec §18).
+#[must_use]
+pub fn refused(hub: &Hub, refused: &Refused) -> PluginInfo {
+    PluginInfo {
+        modified_time: modified(&refused.file),
+        name: refused.file.name.clone(),
+        path: refused.file.path.display().to_string(),
+        size: number(refused.file.size),
+        status: refused.reason.clone(),
+        phase: PhaseName::Blocked.as_str().to_owned(),
+        wish: "down".to_owned(),
+        cause: refused.reason.clone(),
+        node: hub.node.client_id.clone(),
+        ..PluginInfo::default()
+    }
+}
+
+/// Everything known of a plugin (spec §18, `getPlugin`).
+#[must_use]
+pub fn everything(hub: &Hub, view: &View) -> GetPluginReply {
+    let last_exit = view.last_exit.as_ref().map(|exit| LastExit {
+        run: number(exit.run.0),
+        exit_code: exit.status.code(),
+        signal: exit.status.signal_name(),
+        core_dumped: match exit.status {
+            ExitStatus::Signal { core_dumped, .. } => core_dumped,
+            ExitStatus::Code(_) | ExitStatus::Unknown => false,
+        },
+        text: exit.text.clone(),
+        time_mse: exit.time_mse,
+    });
+    GetPluginReply {
+        info: info(hub, view),
+        why: Why {
+            text: sentence(view),
+            wish_by: view.wish_by.clone(),
+            wish_since_mse: view.wish_since_mse,
+            phase_since_mse: view.phase_since_mse,
+            waits_for: waits_for(view),
+            last_exit: last_exit.unwrap_or_default(),
+            tail: view.tail.clone(),
+            attempt: i64::from(view.attempt),
+            next_start_mse: view.next_start_mse,
+            hint: hint(view),
+        },
+    }
+}
+
+/// The name by which the original shows it: the core by its file, a plugin by its id (HP 1.5).
+fn shown_name(view: &View) -> String {
+    match (view.kind, &view.file) {
+        (Kind::Core, Some(file)) => file.name.clone(),
+        (Kind::Core, None) | (Kind::Plugin, _) => view.id.to_string(),
+    }
+}
+
+fn sentence(view: &View) -> String {
+    let cause = &view.cause;
+    match view.phase {
+        PhaseName::Running => "it runs".to_owned(),
+        PhaseName::Starting => "its process is there, it is not ready yet".to_owned(),
+        PhaseName::Preparing => "its executable and credentials are being looked at".to_owned(),
+        PhaseName::Stopping => "it was asked to stop and has not ended yet".to_owned(),
+        PhaseName::Killing => "it was killed and has not ended yet".to_owned(),
+        PhaseName::Backoff => format!("it waits before the next try: {cause}"),
+        PhaseName::Blocked => format!("it cannot be started: {cause}"),
+        PhaseName::Stopped if cause.is_empty() => "nobody has started it".to_owned(),
+        PhaseName::Stopped | PhaseName::Foreign => cause.clone(),
+    }
+}
+
+fn waits_for(view: &View) -> Vec<String> {
+    match view.phase {
+        PhaseName::Blocked => vec![view.cause.clone()],
+        PhaseName::Backoff => vec!["the end of its restart delay".to_owned()],
+        PhaseName::Starting => vec!["its readiness".to_owned()],
+        PhaseName::Stopping | PhaseName::Killing => vec!["the end of its processes".to_owned()],
+        PhaseName::Foreign => vec![format!("the end of pid {}", view.pid)],
+        PhaseName::Stopped | PhaseName::Preparing | PhaseName::Running => Vec::new(),
+    }
+}
+
+fn hint(view: &View) -> String {
+    let id = &view.id;
+    match view.phase {
+        PhaseName::Stopped => format!("hubcli start {id}"),
+        PhaseName::Backoff | PhaseName::Blocked => {
+            format!("mend what is named, then: hubcli start {id}")
+        }
+        PhaseName::Foreign => format!("end that process, then: hubcli start {id}"),
+        PhaseName::Preparing
+        | PhaseName::Starting
+        | PhaseName::Running
+        | PhaseName::Stopping
+        | PhaseName::Killing => String::new(),
+    }
+}
+
+fn modified(file: &FileFacts) -> String {
+    local_time(file.modified)
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

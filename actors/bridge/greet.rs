@@ -1,0 +1,93 @@
+//! What is done once with each new connection to the bus.
+//!
+//! Invariants: nothing here is done for a connection that is gone; all of it may be repeated.
+
+use super::{SEND_WITHIN, event_topic};
+use crate::hub::Hub;
+use crate::ports::Kind;
+use crate::seat::Seat;
+use bus::client::Client;
+use bus::golang;
+use bus::wire::{AUTH, MANAGE, PROFILE, READ, ServicePermissionsArgs, TD_EVENT, launcher_td};
+use std::sync::Arc;
+use std::time::SystemTime;
+use supervision::PluginId;
+use supervision::lifecycle::{Event, PhaseName};
+
+/// Who may use which capability of the launcher (spec §8).
+const PERMISSIONS: [(&str, &[&str]); 2] = [
+    (MANAGE, &["manager", "admin"]),
+    (READ, &["viewer", "operator", "manager", "admin"]),
+];
+
+/// Lets those who waited for the bus go on, registers who may ask us, and introduces the launcher.
+pub(super) async fn greet(hub: Arc<Hub>, client: Client) {
+    if let Some(core) = hub.roster.get(&PluginId::core()) {
+        prove_ready(&core).await;
+    }
+    for seat in hub.roster.seats() {
+        match seat.kind {
+            // Stale for all but those that wait (spec §9: a delay is cut short when the core is back).
+            Kind::Plugin => seat.post(Event::CauseGone),
+            Kind::Core => {}
+        }
+    }
+    for (capability, roles) in PERMISSIONS {
+        permit(&hub, &client, capability, roles).await;
+    }
+    let td = golang::encode(&launcher_td(SystemTime::now()));
+    let topic = event_topic(&hub.node.client_id, TD_EVENT);
+    if !sent(&client, &topic, td).await {
+        tracing::debug!("the launcher's description was not sent");
+    }
+}
+
+async fn permit(hub: &Hub, client: &Client, capability: &str, roles: &[&str]) {
+    let me = &hub.node.client_id;
+    let topic = format!("rpc/{AUTH}/{PROFILE}/setServicePermissions/{me}");
+    let args = ServicePermissionsArgs {
+        capability: capability.to_owned(),
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+    };
+    if let Err(error) = client
+        .call(&topic, golang::encode(&args), SEND_WITHIN)
+        .await
+    {
+        tracing::warn!(
+            capability,
+            "the auth service did not register who may use it; only admins and services can: {error}"
+        );
+    }
+}
+
+/// Publishes, and says whether the bus has it.
+pub(super) async fn sent(client: &Client, topic: &str, payload: Vec<u8>) -> bool {
+    match tokio::time::timeout(SEND_WITHIN, client.publish(topic, payload)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::debug!(topic, "not sent: {error}");
+            false
+        }
+        Err(_elapsed) => false,
+    }
+}
+
+/// A login that succeeded proves that the run that made it possible is ready (spec §7).
+async fn prove_ready(core: &Arc<Seat>) {
+    let run = core.view().run;
+    let mut views = core.views();
+    loop {
+        let view = views.borrow_and_update().clone();
+        if view.run != run {
+            // The connection was to a run that is over.
+            return;
+        }
+        // Before its process is known to the seat it would be too early, and nobody would repeat it.
+        if view.phase == PhaseName::Starting && core.child().is_some() {
+            core.post(Event::Ready { run });
+        }
+        if view.phase == PhaseName::Running || views.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The bridge: turns messages of the bus into orders, and news into events (spec §8).
+//!
+//! Invariants:
+//! - at most [`IN_FLIGHT`] requests are served at once, further ones are answered `busy` at once; the mailbox is bounded
+//!   by that;
+//! - every request that can be answered is, within [`REPLY_WITHIN`], even when serving it panics;
+//! - events go out in order, one after the other, and none is taken from the spool before it was sent.
+
+mod greet;
+mod link;
+
+pub use link::Link;
+
+use crate::api::serve::{AfterReply, serve};
+use crate::hub::Hub;
+use crate::news::News;
+use crate::ports::Happening;
+use bus::client::{Client, Incoming, IncomingRequest};
+use bus::rpc::{BUSY, Request, cut_error};
+use bus::topics::{MessageKind, Topic};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::AbortHandle;
+
+/// So many requests are served at once (spec §8).
+pub const IN_FLIGHT: usize = 64;
+
+/// A reply is on its way within this time (spec §8: 8 s; the rest is for the bus).
+pub const REPLY_WITHIN: Duration = Duration::from_millis(7_500);
+
+/// How long sending one message may take before it counts as failed.
+const SEND_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the bridge needs; outlives its actor.
+#[derive(Clone)]
+pub struct BridgeArgs {
+    /// Speaks to the bus.
+    pub client: Client,
+    /// What comes from the bus; used by one bridge at a time.
+    pub incoming: Arc<tokio::sync::Mutex<mpsc::Receiver<Incoming>>>,
+    /// What the bus is to be told.
+    pub news: Arc<News>,
+    /// Tells others how the connection is.
+    pub link: Arc<watch::Sender<Link>>,
+}
+
+/// What the bridge understands.
+#[derive(Debug)]
+pub enum BridgeMessage {
+    /// The bus is there, with all our subscriptions.
+    Connected(String),
+    /// The bus is gone; why.
+    Disconnected(String),
+    /// A request, with the permit to serve it.
+    Asked(Box<IncomingRequest>, OwnedSemaphorePermit),
+    /// Asks for the moment when all news are sent; answered at once while there is no bus.
+    Flush(RpcReplyPort<()>),
+}
+
+/// The actor.
+pub struct Bridge;
+
+/// What the actor holds.
+pub struct BridgeState {
+    hub: Arc<Hub>,
+    args: BridgeArgs,
+    tasks: Vec<AbortHandle>,
+    /// Follows the present connection; none without one.
+    greeter: Option<AbortHandle>,
+}
+
+impl Drop for BridgeState {
+    fn drop(&mut self) {
+        for task in self.tasks.iter().chain(&self.greeter) {
+            task.abort();
+        }
+    }
+}
+
+impl Actor for Bridge {
+    type Msg = BridgeMessage;
+    type State = BridgeState;
+    type Arguments = (Arc<Hub>, BridgeArgs);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<BridgeMessage>,
+        (hub, args): (Arc<Hub>, BridgeArgs),
+    ) -> Result<BridgeState, ActorProcessingErr> {
+        let pump = tokio::spawn(pump(args.clone(), myself)).abort_handle();
+        let teller = tokio::spawn(tell(hub.clone(), args.clone())).abort_handle();
+        let mut state = BridgeState {
+            hub,
+            args,
+            tasks: vec![pump, teller],
+            greeter: None,
+        };
+        // A bridge that takes over finds the connection as it is.
+        if state.args.link.borrow().is_up() {
+            state.greet();
+        }
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<BridgeMessage>,
+        message: BridgeMessage,
+        state: &mut BridgeState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            BridgeMessage::Connected(endpoint) => {
+                tracing::info!(%endpoint, "connected to the bus");
+                state.args.link.send_modify(Link::rise);
+                state.greet();
+            }
+            BridgeMessage::Disconnected(reason) => state.disconnected(reason),
+            BridgeMessage::Asked(request, permit) => {
+                tokio::spawn(answer(
+                    state.hub.clone(),
+                    state.args.client.clone(),
+                    *request,
+                    permit,
+                ));
+            }
+            BridgeMessage::Flush(reply) => state.flush(reply),
+        }
+        Ok(())
+    }
+}
+
+impl BridgeState {
+    fn greet(&mut self) {
+        let greeter = tokio::spawn(greet::greet(self.hub.clone(), self.args.client.clone()));
+        if let Some(before) = self.greeter.replace(greeter.abort_handle()) {
+            before.abort();
+        }
+    }
+
+    fn disconnected(&mut self, reason: String) {
+        if let Some(greeter) = self.greeter.take() {
+            greeter.abort();
+        }
+        let mut news = false;
+        self.args.link.send_if_modified(|link| {
+            news = link.fall(&reason);
+            news
+        });
+        if news {
+            tracing::warn!("no bus: {reason}");
+        }
+    }
+
+    fn flush(&self, reply: RpcReplyPort<()>) {
+        if !self.args.link.borrow().is_up() {
+            // Who asked may have given up.
+            let _ = reply.send(());
+            return;
+        }
+        let news = self.args.news.clone();
+        tokio::spawn(async move {
+            news.emptied().await;
+            let _ = reply.send(());
+        });
+    }
+}
+
+/// Takes what comes from the bus to the actor; requests only as many as may be served.
+async fn pump(args: BridgeArgs, bridge: ActorRef<BridgeMessage>) {
+    let mut incoming = args.incoming.lock().await;
+    let permits = Arc::new(Semaphore::new(IN_FLIGHT));
+    while let Some(message) = incoming.recv().await {
+        let told = match message {
+            Incoming::Connected { endpoint, .. } => {
+                bridge.cast(BridgeMessage::Connected(endpoint.to_string()))
+            }
+            Incoming::Disconnected { reason, .. } => {
+                bridge.cast(BridgeMessage::Disconnected(reason))
+            }
+            Incoming::Request(request) => match permits.clone().try_acquire_owned() {
+                Ok(permit) => bridge.cast(BridgeMessage::Asked(Box::new(request), permit)),
+                Err(_none_left) => {
+                    let client = args.client.clone();
+                    tokio::spawn(
+                        async move { reply(&client, &request, Err(BUSY.to_owned())).await },
+                    );
+                    Ok(())
+                }
+            },
+            // We subscribe to requests only.
+            Incoming::Message { .. } => Ok(()),
+        };
+        if told.is_err() {
+            return;
+        }
+    }
+}
+
+/// Serves one request and answers it, whatever happens.
+async fn answer(
+    hub: Arc<Hub>,
+    client: Client,
+    request: IncomingRequest,
+    permit: OwnedSemaphorePermit,
+) {
+    let until = tokio::time::Instant::now() + REPLY_WITHIN;
+    let (topic, payload) = (request.topic.clone(), request.payload.clone());
+    // In a task of its own, so that a panic in it is an answer, too (T12).
+    let work = tokio::spawn(async move {
+        understand_and_serve(&hub, &topic, &payload)
+            .await
+            .map(|served| (served, hub))
+    });
+    let result = match tokio::time::timeout_at(until, work).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => {
+            tracing::error!(topic = request.topic, "serving a request failed: {panic}");
+            Err("internal error of the launcher; its log has the details".to_owned())
+        }
+        Err(_elapsed) => Err("it takes longer; ask for its state later".to_owned()),
+    };
+    let (result, then) = match result {
+        Ok(((payload, then), hub)) => (Ok(payload), then.map(|then| (then, hub))),
+        Err(text) => (Err(cut_error(&text).to_owned()), None),
+    };
+    reply(&client, &request, result).await;
+    if let Some((then, hub)) = then {
+        then.perform(&hub);
+    }
+    drop(permit);
+}
+
+type ServedPayload = (Vec<u8>, Option<AfterReply>);
+
+async fn understand_and_serve(
+    hub: &Arc<Hub>,
+    topic: &str,
+    payload: &[u8],
+) -> Result<ServedPayload, String> {
+    let address = Topic::parse(topic).map_err(|error| error.to_string())?;
+    let sender = match (address.kind, &address.sender) {
+        (MessageKind::Rpc, Some(sender)) => sender.to_string(),
+        (MessageKind::Rpc | MessageKind::Event | MessageKind::Action | MessageKind::Config, _) => {
+            return Err(format!("invalid address '{topic}': the sender is missing"));
+        }
+    };
+    let request = Request::decode(&address.thing, &address.name, payload)
+        .map_err(|error| error.to_string())?;
+    tracing::debug!(method = %request.method(), by = sender, "asked");
+    let served = serve(hub, request, &sender).await?;
+    Ok((served.reply.payload(), served.then))
+}
+
+async fn reply(client: &Client, request: &IncomingRequest, result: Result<Vec<u8>, String>) {
+    match tokio::time::timeout(SEND_WITHIN, client.reply(request, result)).await {
+        Ok(Ok(())) => {}
+        // The requester has its own time limit.
+        Ok(Err(error)) => tracing::debug!(topic = request.topic, "a reply was not sent: {error}"),
+        Err(_elapsed) => tracing::debug!(topic = request.topic, "a reply was not sent in time"),
+    }
+}
+
+/// Sends what is in the spool, in order, while there is a bus.
+async fn tell(hub: Arc<Hub>, args: BridgeArgs) {
+    let mut links = args.link.subscribe();
+    loop {
+        let (outgoing, dropped) = args.news.next().await;
+        if dropped > 0 {
+            tracing::warn!(
+                dropped,
+                "events were dropped, as the bus was away for too long"
+            );
+        }
+        let Some(event) = outgoing.event().cloned() else {
+            continue;
+        };
+        loop {
+            if links.wait_for(Link::is_up).await.is_err() {
+                return;
+            }
+            if publish(&hub, &args.client, &event).await {
+                outgoing.sent();
+                break;
+            }
+            // The connection is breaking, or slow: wait until it says so, or a moment, then try again.
+            let _ = tokio::time::timeout(SEND_WITHIN, links.changed()).await;
+        }
+    }
+}
+
+async fn publish(hub: &Hub, client: &Client, event: &Happening) -> bool {
+    let (name, id) = match event {
+        Happening::Started { id } => ("started", id),
+        Happening::Stopped { id } => ("stopped", id),
+    };
+    let topic = event_topic(&hub.node.client_id, name);
+    // The payload is a JSON string (HP 1.21); an id needs no escapes.
+    let payload = format!("\"{id}\"").into_bytes();
+    greet::sent(client, &topic, payload).await
+}
+
+/// `event/{me}/manage/{name}/{me}` (HP 1.13).
+fn event_topic(client_id: &str, name: &str) -> String {
+    format!("event/{client_id}/{}/{name}/{client_id}", bus::wire::MANAGE)
+}

@@ -1,0 +1,158 @@
+//! What all actors of a launcher share: ports, plans, roster, and the stage the launcher is in.
+//!
+//! Invariant: nothing in here is changed by hand but the roster's entries and the stage, each in one place.
+
+use crate::ports::{FileFacts, Inventory, Kind, Meter, Plans, Ports};
+use crate::seat::{Roster, Seat};
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use supervision::PluginId;
+use supervision::hand::{Setting, enabled};
+use supervision::lifecycle::Lifecycle;
+use tokio::sync::{Notify, watch};
+
+/// How far the launcher itself is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// The folders have not been looked at yet.
+    Beginning,
+    /// Starts what is to run when the launcher begins.
+    Starting,
+    /// Everything that starts with the launcher has been told to.
+    Up,
+    /// Stops everything; orders are no longer taken.
+    Ending,
+}
+
+/// What all actors share.
+pub struct Hub {
+    /// All seats.
+    pub roster: Roster,
+    /// What plugins' actors act through.
+    pub ports: Ports,
+    /// What the configuration says.
+    pub plans: Plans,
+    /// Finds executables.
+    pub inventory: Arc<dyn Inventory>,
+    /// Measures.
+    pub meter: Arc<dyn Meter>,
+    /// Whether this launcher runs a core of its own.
+    pub core: CoreSetup,
+    /// Rung when a run began, so that it is measured soon.
+    pub run_began: Arc<Notify>,
+    /// What it is called and where its plugins lie.
+    pub node: Node,
+    stage: watch::Sender<Stage>,
+}
+
+/// A launcher among others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its login on the bus, by which it is addressed.
+    pub client_id: String,
+    /// The folder of its plugins.
+    pub plugins_folder: PathBuf,
+}
+
+/// Where the bus comes from (spec §7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CoreSetup {
+    /// A core that this launcher runs: its file, as it was at start.
+    Own(FileFacts),
+    /// Somebody else's, or none.
+    Elsewhere,
+}
+
+/// What a hub is made of.
+pub struct HubParts {
+    /// See [`Hub::ports`].
+    pub ports: Ports,
+    /// See [`Hub::plans`].
+    pub plans: Plans,
+    /// See [`Hub::inventory`].
+    pub inventory: Arc<dyn Inventory>,
+    /// See [`Hub::meter`].
+    pub meter: Arc<dyn Meter>,
+    /// See [`Hub::core`].
+    pub core: CoreSetup,
+    /// See [`Hub::run_began`].
+    pub run_began: Arc<Notify>,
+    /// See [`Hub::node`].
+    pub node: Node,
+}
+
+impl Hub {
+    /// A hub in which nothing is seated yet.
+    #[must_use]
+    pub fn new(parts: HubParts) -> Arc<Self> {
+        Arc::new(Hub {
+            roster: Roster::default(),
+            ports: parts.ports,
+            plans: parts.plans,
+            inventory: parts.inventory,
+            meter: parts.meter,
+            core: parts.core,
+            run_began: parts.run_began,
+            node: parts.node,
+            stage: watch::Sender::new(Stage::Beginning),
+        })
+    }
+
+    /// How far the launcher is.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    /// The stages to come.
+    #[must_use]
+    pub fn stages(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
+    }
+
+    /// Goes on to a later stage; never back.
+    pub(crate) fn advance(&self, to: Stage) {
+        self.stage.send_if_modified(|stage| {
+            let later = to > *stage;
+            if later {
+                *stage = to;
+            }
+            later
+        });
+    }
+
+    /// A new seat for a plugin or the core; whether it is enabled comes from the hand, then the file (spec §9).
+    #[must_use]
+    pub fn new_seat(&self, id: PluginId, kind: Kind, file: Option<FileFacts>) -> Arc<Seat> {
+        let plan = self.plans.of(&id, kind).clone();
+        let memory = &self.ports.memory;
+        let setting = match kind {
+            Kind::Core => Setting::Enabled,
+            Kind::Plugin => enabled(
+                memory.hand(&id).as_ref(),
+                self.plans.autostart.contains(&id),
+            ),
+        };
+        // The standard library's hasher is seeded by the system at random, once a process; the id tells seats apart.
+        let seed = RandomState::new().hash_one(&id);
+        let life = Lifecycle::new(plan.rules.clone(), memory.last_run(&id), seed);
+        let now = self.ports.clock.wall_mse();
+        Seat::new(id, kind, life, plan, file, setting, now)
+    }
+
+    /// The longest time that any seat may take to stop: its grace, and some for the kernel.
+    #[must_use]
+    pub fn stop_patience(&self) -> Duration {
+        let plans = &self.plans;
+        let grace = plans
+            .by_id
+            .values()
+            .chain([&plans.default, &plans.core])
+            .map(|plan| plan.rules.stop.grace)
+            .max()
+            .unwrap_or_default();
+        grace.saturating_add(Duration::from_secs(5))
+    }
+}

@@ -1,0 +1,324 @@
+//! The root of the tree: starts every actor, starts it anew when it crashes, and ends the launcher in order.
+//!
+//! Invariants:
+//! - a crash of a plugin's actor costs the plugin nothing; its seat is served by a new actor (architecture §1);
+//! - actors of plugins that crash too often are given up one by one; any other that does ends the launcher with its
+//!   plugins left alone;
+//! - plugins are ended before the bus that carries their last words, the core last (spec §9).
+
+use crate::bridge::{Bridge, BridgeArgs, BridgeMessage};
+use crate::catalog::Catalog;
+use crate::control::{Control, ControlArgs};
+use crate::hub::{CoreSetup, Hub, Stage};
+use crate::monitor::Monitor;
+use crate::plugin::PluginActor;
+use crate::ports::Kind;
+use crate::wind;
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use std::collections::HashMap;
+use std::sync::Arc;
+use supervision::PluginId;
+use supervision::intensity::{Intensity, Judgement};
+use tokio::sync::oneshot;
+
+/// Who of the tree an actor is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Keeps the seats.
+    Catalog,
+    /// Measures.
+    Monitor,
+    /// Speaks with the bus.
+    Bridge,
+    /// Signals and systemd.
+    Control,
+    /// Runs a plugin, or the core.
+    Plugin(PluginId),
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Part::Catalog => f.write_str("catalog"),
+            Part::Monitor => f.write_str("monitor"),
+            Part::Bridge => f.write_str("bridge"),
+            Part::Control => f.write_str("control"),
+            Part::Plugin(id) => write!(f, "actor of '{id}'"),
+        }
+    }
+}
+
+/// How the launcher ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing is left.
+    Clean,
+    /// These did not end, not even when killed.
+    LeftRunning(Vec<PluginId>),
+    /// A part of the launcher crashed too often; what runs was left running.
+    GaveUp(Part),
+}
+
+/// How fast everything is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// In order, with grace.
+    Orderly,
+    /// At once.
+    Kill,
+}
+
+/// What root understands.
+#[derive(Debug)]
+pub enum RootMessage {
+    /// The catalog has looked; the first time this lets the hub be brought up.
+    Inventoried,
+    /// A seat wants an actor.
+    Seated(PluginId),
+    /// A seat is gone; its actor goes too.
+    Unseated(PluginId),
+    /// Everything that starts with the launcher has been told to.
+    BroughtUp,
+    /// The launcher is to end. Once more means [`Haste::Kill`].
+    End(Haste),
+    /// Everything has ended, or will not.
+    WoundDown(Ending),
+}
+
+/// What root needs to begin.
+pub struct RootArgs {
+    /// What all share.
+    pub hub: Arc<Hub>,
+    /// What the bridge needs.
+    pub bridge: BridgeArgs,
+    /// What control needs.
+    pub control: ControlArgs,
+    /// Gets the end; dropped without one when root itself fails.
+    pub ended: oneshot::Sender<Ending>,
+}
+
+/// The actor.
+pub struct Root;
+
+/// What root holds.
+pub struct RootState {
+    hub: Arc<Hub>,
+    bridge: BridgeArgs,
+    control: ControlArgs,
+    ended: Option<oneshot::Sender<Ending>>,
+    actors: HashMap<ActorId, (Part, ractor::ActorCell)>,
+    crashes: HashMap<Part, Intensity>,
+}
+
+impl Actor for Root {
+    type Msg = RootMessage;
+    type State = RootState;
+    type Arguments = RootArgs;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<RootMessage>,
+        args: RootArgs,
+    ) -> Result<RootState, ActorProcessingErr> {
+        Ok(RootState {
+            hub: args.hub,
+            bridge: args.bridge,
+            control: args.control,
+            ended: Some(args.ended),
+            actors: HashMap::new(),
+            crashes: HashMap::new(),
+        })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<RootMessage>,
+        state: &mut RootState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.begin(Part::Control, &myself).await?;
+        if let CoreSetup::Own(file) = &state.hub.core {
+            let seat = state
+                .hub
+                .new_seat(PluginId::core(), Kind::Core, Some(file.clone()));
+            state.hub.roster.insert(seat);
+            state.begin(Part::Plugin(PluginId::core()), &myself).await?;
+        }
+        for part in [Part::Bridge, Part::Monitor, Part::Catalog] {
+            state.begin(part, &myself).await?;
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<RootMessage>,
+        message: RootMessage,
+        state: &mut RootState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RootMessage::Inventoried => state.inventoried(&myself),
+            RootMessage::Seated(id) => state.begin(Part::Plugin(id), &myself).await?,
+            RootMessage::Unseated(id) => state.dismiss(&Part::Plugin(id)),
+            RootMessage::BroughtUp => state.hub.advance(Stage::Up),
+            RootMessage::End(haste) => state.end(haste, &myself),
+            RootMessage::WoundDown(ending) => state.finish(ending, &myself),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<RootMessage>,
+        event: SupervisionEvent,
+        state: &mut RootState,
+    ) -> Result<(), ActorProcessingErr> {
+        let (cell, why) = match event {
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {
+                return Ok(());
+            }
+            SupervisionEvent::ActorTerminated(cell, _, reason) => {
+                (cell, reason.unwrap_or_else(|| "it ended".to_owned()))
+            }
+            SupervisionEvent::ActorFailed(cell, error) => (cell, error.to_string()),
+        };
+        if let Some((part, _)) = state.actors.remove(&cell.get_id()) {
+            state.crashed(part, &why, &myself).await?;
+        }
+        Ok(())
+    }
+}
+
+impl RootState {
+    /// Starts the actor of a part. `pre_start` of each is trivial, so this waits for nobody.
+    async fn begin(
+        &mut self,
+        part: Part,
+        myself: &ActorRef<RootMessage>,
+    ) -> Result<(), ActorProcessingErr> {
+        let above = myself.get_cell();
+        let hub = self.hub.clone();
+        let cell = match &part {
+            Part::Catalog => {
+                let args = (hub, myself.clone());
+                Actor::spawn_linked(None, Catalog, args, above)
+                    .await?
+                    .0
+                    .get_cell()
+            }
+            Part::Monitor => Actor::spawn_linked(None, Monitor, hub, above)
+                .await?
+                .0
+                .get_cell(),
+            Part::Bridge => {
+                let args = (hub, self.bridge.clone());
+                Actor::spawn_linked(None, Bridge, args, above)
+                    .await?
+                    .0
+                    .get_cell()
+            }
+            Part::Control => {
+                let args = (hub, self.control.clone(), myself.clone());
+                Actor::spawn_linked(None, Control, args, above)
+                    .await?
+                    .0
+                    .get_cell()
+            }
+            Part::Plugin(id) => {
+                let Some(seat) = self.hub.roster.get(id) else {
+                    return Ok(());
+                };
+                let args = (seat, hub.ports.clone());
+                Actor::spawn_linked(None, PluginActor, args, above)
+                    .await?
+                    .0
+                    .get_cell()
+            }
+        };
+        self.actors.insert(cell.get_id(), (part, cell));
+        Ok(())
+    }
+
+    fn dismiss(&mut self, part: &Part) {
+        self.crashes.remove(part);
+        self.actors.retain(|_, (other, cell)| {
+            let keep = other != part;
+            if !keep {
+                cell.stop(None);
+            }
+            keep
+        });
+    }
+
+    /// An actor ended without being dismissed.
+    async fn crashed(
+        &mut self,
+        part: Part,
+        why: &str,
+        myself: &ActorRef<RootMessage>,
+    ) -> Result<(), ActorProcessingErr> {
+        let now = self.hub.ports.clock.now();
+        let judgement = self.crashes.entry(part.clone()).or_default().crashed(now);
+        let seat = match &part {
+            Part::Plugin(id) => self.hub.roster.get(id),
+            Part::Catalog | Part::Monitor | Part::Bridge | Part::Control => None,
+        };
+        match (judgement, seat) {
+            (Judgement::StartAnew, seat) => {
+                tracing::error!(%part, "crashed and is started anew: {why}");
+                if let Some(seat) = seat {
+                    seat.vacate();
+                }
+                self.begin(part, myself).await?;
+            }
+            (Judgement::GiveUp, Some(seat)) => {
+                tracing::error!(%part, "crashed too often and is given up; the process is kept: {why}");
+                seat.quarantine();
+            }
+            (Judgement::GiveUp, None) => {
+                tracing::error!(%part, "crashed too often; the launcher ends and leaves its plugins alone: {why}");
+                self.finish(Ending::GaveUp(part), myself);
+            }
+        }
+        Ok(())
+    }
+
+    fn inventoried(&mut self, myself: &ActorRef<RootMessage>) {
+        if self.hub.stage() != Stage::Beginning {
+            return;
+        }
+        self.hub.advance(Stage::Starting);
+        let (hub, root) = (self.hub.clone(), myself.clone());
+        tokio::spawn(async move {
+            wind::bring_up(&hub).await;
+            // A root that is gone has ended the launcher.
+            let _ = root.cast(RootMessage::BroughtUp);
+        });
+    }
+
+    fn end(&mut self, haste: Haste, myself: &ActorRef<RootMessage>) {
+        let again = self.hub.stage() == Stage::Ending;
+        if again || haste == Haste::Kill {
+            wind::kill_all(&self.hub);
+        }
+        if again {
+            return;
+        }
+        self.hub.advance(Stage::Ending);
+        let bridge = self.actors.values().find_map(|(part, cell)| {
+            (*part == Part::Bridge).then(|| ActorRef::<BridgeMessage>::from(cell.clone()))
+        });
+        let (hub, root) = (self.hub.clone(), myself.clone());
+        tokio::spawn(async move {
+            let ending = wind::wind_down(&hub, bridge).await;
+            let _ = root.cast(RootMessage::WoundDown(ending));
+        });
+    }
+
+    fn finish(&mut self, ending: Ending, myself: &ActorRef<RootMessage>) {
+        if let Some(ended) = self.ended.take() {
+            // Main waits for it; when it does not, the process is ending anyway.
+            let _ = ended.send(ending);
+        }
+        myself.stop(None);
+    }
+}

@@ -1,0 +1,165 @@
+//! Bringing everything up and winding it down, in order.
+//!
+//! Invariants: the core first and last; plugins begin in the order of the list and end all at once (spec §9); commands
+//! are posted to seats, so none is lost with an actor.
+
+use crate::bridge::BridgeMessage;
+use crate::hub::{Hub, Stage};
+use crate::ports::Kind;
+use crate::root::Ending;
+use crate::seat::{Seat, View};
+use crate::turn::turns;
+use ractor::ActorRef;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use supervision::PluginId;
+use supervision::hand::Setting;
+use supervision::lifecycle::{Event, PhaseName, StopCause};
+use supervision::order::start_order;
+use tokio::task::JoinSet;
+
+/// Whose wish it is when the launcher itself starts or stops something.
+pub const LAUNCHER: &str = "launcher";
+
+/// How long the last events may take on their way to the bus.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Starts the core, waits until it is ready or has had its time, then all that is enabled, in order.
+pub(crate) async fn bring_up(hub: &Hub) {
+    let mut stages = hub.stages();
+    tokio::select! {
+        () = core_up(hub) => {}
+        _ = stages.wait_for(|stage| *stage == Stage::Ending) => return,
+    }
+    start_enabled(hub);
+}
+
+async fn core_up(hub: &Hub) {
+    let Some(core) = hub.roster.get(&PluginId::core()) else {
+        return;
+    };
+    core.command(Event::Start, LAUNCHER, hub.ports.clock.wall_mse());
+    let patience = hub.plans.core.rules.start_timeout;
+    let ready = core.until(|view| view.phase == PhaseName::Running);
+    if tokio::time::timeout(patience, ready).await.is_err() {
+        tracing::error!(
+            "the core is not ready after {} s: {}; plugins that need it are blocked until it is",
+            patience.as_secs(),
+            core.view().cause
+        );
+    }
+}
+
+/// Starts all that are enabled, in order.
+fn start_enabled(hub: &Hub) {
+    let now = hub.ports.clock.wall_mse();
+    let seats = enabled_in_order(hub);
+    let turns = turns(seats.len());
+    for (seat, turn) in seats.iter().zip(turns) {
+        seat.give_turn(turn);
+        seat.command(Event::Start, LAUNCHER, now);
+    }
+}
+
+/// The plugins that are enabled: as `autostart` lists them, then by id.
+pub(crate) fn enabled_in_order(hub: &Hub) -> Vec<Arc<Seat>> {
+    let wanted: BTreeSet<PluginId> = hub
+        .roster
+        .seats()
+        .iter()
+        .filter(|seat| seat.kind == Kind::Plugin && seat.view().enabled == Setting::Enabled)
+        .map(|seat| seat.id.clone())
+        .collect();
+    start_order(&hub.plans.autostart, &wanted)
+        .iter()
+        .filter_map(|id| hub.roster.get(id))
+        .collect()
+}
+
+/// Whether nothing of ours lives on it.
+fn is_down(view: &View) -> bool {
+    match view.phase {
+        PhaseName::Stopped | PhaseName::Foreign => true,
+        PhaseName::Blocked
+        | PhaseName::Preparing
+        | PhaseName::Starting
+        | PhaseName::Running
+        | PhaseName::Stopping
+        | PhaseName::Killing
+        | PhaseName::Backoff => false,
+    }
+}
+
+/// Stops all plugins at once, lets the bus have the last words, stops the core.
+pub(crate) async fn wind_down(hub: &Arc<Hub>, bridge: Option<ActorRef<BridgeMessage>>) -> Ending {
+    let (core, plugins): (Vec<_>, Vec<_>) = hub
+        .roster
+        .seats()
+        .into_iter()
+        .partition(|seat| seat.kind == Kind::Core);
+    let mut left = stop_all(hub, plugins).await;
+    if let Some(bridge) = bridge {
+        let flushed = ractor::rpc::call(&bridge, BridgeMessage::Flush, Some(LAST_WORDS)).await;
+        if flushed.is_err() {
+            tracing::warn!("the bridge is gone; the last events were not sent");
+        }
+    }
+    left.extend(stop_all(hub, core).await);
+    if left.is_empty() {
+        Ending::Clean
+    } else {
+        Ending::LeftRunning(left)
+    }
+}
+
+async fn stop_all(hub: &Arc<Hub>, seats: Vec<Arc<Seat>>) -> Vec<PluginId> {
+    let now = hub.ports.clock.wall_mse();
+    let mut down = JoinSet::new();
+    for seat in seats {
+        if seat.is_quarantined() {
+            down.spawn(stop_directly(hub.clone(), seat));
+            continue;
+        }
+        seat.command(Event::Stop(StopCause::Shutdown), LAUNCHER, now);
+        let patience = hub.stop_patience();
+        down.spawn(async move {
+            let ended = tokio::time::timeout(patience, seat.until(is_down)).await;
+            ended.err().map(|_| seat.id.clone())
+        });
+    }
+    let mut left = Vec::new();
+    while let Some(ended) = down.join_next().await {
+        left.extend(ended.ok().flatten());
+    }
+    left.sort();
+    left
+}
+
+/// Ends the process of a seat that no actor serves any more.
+async fn stop_directly(hub: Arc<Hub>, seat: Arc<Seat>) -> Option<PluginId> {
+    let child = seat.child()?;
+    let stop = hub.plans.of(&seat.id, seat.kind).rules.stop;
+    if let Err(text) = child.signal(stop.signal) {
+        tracing::warn!(plugin = %seat.id, "signalling its tree failed: {text}");
+    }
+    if tokio::time::timeout(stop.grace, child.tree_ended())
+        .await
+        .is_ok()
+    {
+        return None;
+    }
+    if let Err(text) = child.kill() {
+        tracing::warn!(plugin = %seat.id, "killing its tree failed: {text}");
+    }
+    let gone = tokio::time::timeout(hub.stop_patience(), child.tree_ended()).await;
+    gone.err().map(|_| seat.id.clone())
+}
+
+/// Kills everything, the core included.
+pub(crate) fn kill_all(hub: &Hub) {
+    let now = hub.ports.clock.wall_mse();
+    for seat in hub.roster.seats() {
+        seat.command(Event::KillNow, LAUNCHER, now);
+    }
+}
