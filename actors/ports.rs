@@ -4,6 +4,8 @@
 //! implementation here or in the program, and a fake one in the simulation. Futures returned are cancel safe: dropping
 //! one never leaks a process or half a file.
 
+use crate::bridge::Link;
+use bus::wire::ClientProfile;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
@@ -131,6 +133,16 @@ pub trait Processes: Send + Sync + 'static {
     fn spawn(&self, launch: Launch) -> BoxFuture<Result<Arc<dyn Child>, SpawnFailure>>;
     /// Completes when a process that is not ours is gone.
     fn foreign_ended(&self, pid: i32) -> BoxFuture<()>;
+}
+
+/// The auth service, as making credentials needs it (HP 1.16, 1.20). Error texts name the cause.
+pub trait Accounts: Send + Sync + 'static {
+    /// How the connection to the bus is, and how it will be.
+    fn links(&self) -> tokio::sync::watch::Receiver<Link>;
+    /// All clients the service knows; one request.
+    fn profiles(&self) -> BoxFuture<Result<Vec<ClientProfile>, String>>;
+    /// Makes a plugin known as a service, or gives it this public key; answers with its token.
+    fn add_service(&self, id: &PluginId, public_key: &str) -> BoxFuture<Result<String, String>>;
 }
 
 /// What a start needs to know beforehand.

@@ -6,9 +6,11 @@
 //! - every request that can be answered is, within [`REPLY_WITHIN`], even when serving it panics;
 //! - events go out in order, one after the other, and none is taken from the spool before it was sent.
 
+mod accounts;
 mod greet;
 mod link;
 
+pub use accounts::BusAccounts;
 pub use link::Link;
 
 use crate::api::serve::{AfterReply, serve};

@@ -1,0 +1,68 @@
+//! The auth service over the bus.
+//!
+//! Invariant: each request has a time limit, so that a core that hangs blocks plugins visibly instead of silently.
+
+use super::Link;
+use crate::ports::{Accounts, BoxFuture};
+use bus::client::Client;
+use bus::golang::{self, GoValue};
+use bus::wire::{AUTH, AddServiceArgs, ClientProfile, MANAGE_CLIENTS, ProfilesReply, TokenReply};
+use std::sync::Arc;
+use std::time::Duration;
+use supervision::PluginId;
+use tokio::sync::watch;
+
+/// The time limit of a request.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// What the original's launcher calls each plugin (HP 1.16).
+const DISPLAY_NAME: &str = "plugin";
+
+/// The accounts of the core that the bridge is connected to.
+pub struct BusAccounts {
+    /// Speaks to the bus.
+    pub client: Client,
+    /// The launcher's own login, the sender of its requests.
+    pub login: String,
+    /// How the connection is.
+    pub link: Arc<watch::Sender<Link>>,
+}
+
+impl BusAccounts {
+    fn ask<R: GoValue + Default>(
+        &self,
+        method: &str,
+        payload: Vec<u8>,
+    ) -> BoxFuture<Result<R, String>> {
+        let client = self.client.clone();
+        let topic = format!("rpc/{AUTH}/{MANAGE_CLIENTS}/{method}/{}", self.login);
+        let method = method.to_owned();
+        Box::pin(async move {
+            let failed = |error: String| format!("{method} of the auth service failed: {error}");
+            let reply = client.call(&topic, payload, WITHIN).await;
+            let reply = reply.map_err(|error| failed(error.to_string()))?;
+            golang::decode_reply(&reply).map_err(|error| failed(error.to_string()))
+        })
+    }
+}
+
+impl Accounts for BusAccounts {
+    fn links(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    fn profiles(&self) -> BoxFuture<Result<Vec<ClientProfile>, String>> {
+        let asked = self.ask::<ProfilesReply>("getProfiles", Vec::new());
+        Box::pin(async move { Ok(asked.await?.profiles) })
+    }
+
+    fn add_service(&self, id: &PluginId, public_key: &str) -> BoxFuture<Result<String, String>> {
+        let args = AddServiceArgs {
+            service_id: id.to_string(),
+            display_name: DISPLAY_NAME.to_owned(),
+            pub_key: public_key.to_owned(),
+        };
+        let asked = self.ask::<TokenReply>("addService", golang::encode(&args));
+        Box::pin(async move { Ok(asked.await?.token) })
+    }
+}
