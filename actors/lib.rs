@@ -19,6 +19,8 @@ pub mod bridge;
 pub mod catalog;
 pub mod control;
 pub mod hub;
+pub mod inventory;
+pub mod memory;
 pub mod monitor;
 pub mod news;
 pub mod plugin;

@@ -1,0 +1,146 @@
+//! Watching the folders of the inventory.
+//!
+//! Invariants: a folder that is missing, vanishes or is replaced is watched again once it is there, as its parent is
+//! watched too and every scan looks whether the watched folder is still the one of that name; opening a file, which a
+//! start does, is no change.
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Device and inode: which folder a name stands for.
+type Identity = (u64, u64);
+
+/// The folders to be watched, and the watcher while somebody wants to know.
+pub(super) struct Watch {
+    folders: Vec<PathBuf>,
+    active: Mutex<Option<Active>>,
+}
+
+struct Active {
+    watcher: RecommendedWatcher,
+    /// What is watched, with the folder it was when the watch began.
+    watched: BTreeMap<PathBuf, Identity>,
+}
+
+/// Ends the watching when dropped.
+struct Guard(Arc<Watch>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let ended = self.0.lock().take();
+        drop(ended);
+    }
+}
+
+impl Watch {
+    /// Nothing is watched yet.
+    pub(super) fn new(folders: Vec<PathBuf>) -> Self {
+        Watch {
+            folders,
+            active: Mutex::new(None),
+        }
+    }
+
+    /// Calls `changed` on every change until what is returned is dropped.
+    pub(super) fn start(
+        this: &Arc<Watch>,
+        changed: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Box<dyn Send>, String> {
+        let folders = this.folders.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if matters(event.as_ref(), &folders) {
+                changed();
+            }
+        })
+        .map_err(|error| {
+            format!("cannot watch the folders of plugins and core: {error}; changes are seen later")
+        })?;
+        *this.lock() = Some(Active {
+            watcher,
+            watched: BTreeMap::new(),
+        });
+        let problems = this.refresh();
+        match problems.first() {
+            None => Ok(Box::new(Guard(this.clone()))),
+            Some(problem) => {
+                // The watches that could be set are of no use to one who is told that there are none.
+                *this.lock() = None;
+                Err(problem.clone())
+            }
+        }
+    }
+
+    /// Watches what is to be watched and is there now; returns what that failed for. Blocks shortly.
+    pub(super) fn refresh(&self) -> Vec<String> {
+        let mut active = self.lock();
+        let Some(active) = active.as_mut() else {
+            return Vec::new();
+        };
+        let parents = self.folders.iter().filter_map(|folder| folder.parent());
+        let all = self.folders.iter().map(PathBuf::as_path).chain(parents);
+        all.filter_map(|folder| active.watch(folder).err())
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Active>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Active {
+    fn watch(&mut self, folder: &Path) -> Result<(), String> {
+        let now = std::fs::metadata(folder)
+            .ok()
+            .map(|meta| (meta.dev(), meta.ino()));
+        let before = self.watched.get(folder).copied();
+        if now == before {
+            return Ok(());
+        }
+        if self.watched.remove(folder).is_some() {
+            // The kernel drops the watch of a folder that is gone by itself; then this says that there is none.
+            let _ = self.watcher.unwatch(folder);
+        }
+        // Its parent tells when it comes.
+        let Some(now) = now else { return Ok(()) };
+        self.watcher
+            .watch(folder, RecursiveMode::NonRecursive)
+            .map_err(|error| {
+                format!(
+                    "cannot watch {}: {error}; changes are seen later",
+                    folder.display()
+                )
+            })?;
+        self.watched.insert(folder.to_owned(), now);
+        Ok(())
+    }
+}
+
+/// Whether an event may mean that another scan finds something else.
+pub(super) fn matters(event: Result<&Event, &notify::Error>, folders: &[PathBuf]) -> bool {
+    let event = match event {
+        Ok(event) => event,
+        // Something was missed.
+        Err(_) => return true,
+    };
+    let about_change = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Remove(_)
+        | EventKind::Any
+        | EventKind::Other => true,
+        EventKind::Access(_) => false,
+    };
+    let is_ours = |path: &PathBuf| {
+        folders.contains(path)
+            || path
+                .parent()
+                .is_some_and(|folder| folders.iter().any(|f| f == folder))
+    };
+    // An overflow of the queue names no path. Of the parents only what happens to the folders themselves counts.
+    about_change && (event.paths.is_empty() || event.paths.iter().any(is_ours))
+}

@@ -1,0 +1,163 @@
+//! What is kept on disk (spec §12): run counters and what was set by hand, in `{stores}/launcher/journal`; the runs
+//! that live, in `{run}/private/records`.
+//!
+//! Invariants:
+//! - a caller never waits for the disk, except who asks whether something is there;
+//! - no fsync stands between the start of the launcher and its first exec;
+//! - a file that is damaged, cut off or of a newer launcher costs what it cannot say any more, never a start: it is set
+//!   aside and named, and the configuration still says which plugins there are.
+
+mod journal;
+mod records;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use journal::{JournalError, Notice};
+pub use records::LiveRun;
+
+use crate::ports::{BoxFuture, Memory};
+use records::{Kept, Live};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use supervision::hand::ByHand;
+use supervision::{PluginId, Run};
+use thiserror::Error;
+use tokio::sync::oneshot;
+use writer::Writer;
+
+/// How long run numbers gather before they are written together.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Why there is no memory at all.
+#[derive(Debug, Error)]
+pub enum MemoryError {
+    /// Its folder cannot be made.
+    #[error("cannot make the folder {path}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The thread that writes cannot be started.
+    #[error("cannot start the thread that writes {path}")]
+    Thread {
+        /// What it was to write.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Run counters and what was set by hand.
+pub struct DiskMemory {
+    writer: Writer<Kept>,
+}
+
+impl DiskMemory {
+    /// Opens the memory in `folder` (`{stores}/launcher`), which is made when it is missing. The notices say what of an
+    /// earlier one could not be read.
+    ///
+    /// # Errors
+    /// When the folder or the thread cannot be made; never for what is in the folder.
+    pub fn open(folder: &Path) -> Result<(Self, Vec<Notice>), MemoryError> {
+        std::fs::create_dir_all(folder).map_err(|source| MemoryError::Folder {
+            path: folder.to_owned(),
+            source,
+        })?;
+        let (writer, notices) = open(folder.join("journal"), GATHER)?;
+        Ok((DiskMemory { writer }, notices))
+    }
+
+    /// Completes when everything noted so far is on disk, or says why it is not.
+    pub fn flush(&self) -> BoxFuture<Result<(), String>> {
+        answer_of(|waiter| self.writer.flush(waiter))
+    }
+}
+
+impl Memory for DiskMemory {
+    fn last_run(&self, id: &PluginId) -> Run {
+        self.writer
+            .look(|book| book.runs.get(id).copied().unwrap_or_default())
+    }
+
+    fn hand(&self, id: &PluginId) -> Option<ByHand> {
+        self.writer.look(|book| book.hands.get(id).cloned())
+    }
+
+    fn hands(&self) -> Vec<PluginId> {
+        self.writer
+            .look(|book| book.hands.keys().cloned().collect())
+    }
+
+    fn keep_run(&self, id: &PluginId, run: Run) {
+        let id = id.clone();
+        self.writer.put(Kept::Run { id, run: run.0 }, None);
+    }
+
+    fn keep_hand(&self, id: &PluginId, hand: Option<ByHand>) -> BoxFuture<Result<(), String>> {
+        let record = Kept::hand(id, hand);
+        answer_of(|waiter| self.writer.put(record, Some(waiter)))
+    }
+}
+
+/// The runs that live, for a successor's sweep.
+pub struct LiveRuns {
+    writer: Writer<Live>,
+}
+
+impl LiveRuns {
+    /// Opens the records in `folder` (`{run}/private`), which must be there. What it says at first is what a
+    /// predecessor left ([`LiveRuns::all`]); the notices say what of it could not be read.
+    ///
+    /// # Errors
+    /// When the thread cannot be started; never for what is in the folder.
+    pub fn open(folder: &Path) -> Result<(Self, Vec<Notice>), MemoryError> {
+        let (writer, notices) = open(folder.join("records"), Duration::ZERO)?;
+        Ok((LiveRuns { writer }, notices))
+    }
+
+    /// The runs that live as far as is known, sorted by marker, each once.
+    #[must_use]
+    pub fn all(&self) -> Vec<LiveRun> {
+        self.writer.look(|book| book.values().cloned().collect())
+    }
+
+    /// Notes that a run began; soon on disk.
+    pub fn began(&self, run: LiveRun) {
+        self.writer.put(Live::Began(run), None);
+    }
+
+    /// Notes that nothing of a run lives any more; soon on disk.
+    pub fn ended(&self, marker: &str) {
+        let marker = marker.to_owned();
+        self.writer.put(Live::Ended { marker }, None);
+    }
+
+    /// Completes when everything noted so far is on disk, or says why it is not.
+    pub fn flush(&self) -> BoxFuture<Result<(), String>> {
+        answer_of(|waiter| self.writer.flush(waiter))
+    }
+}
+
+fn open<R: records::Record>(
+    path: PathBuf,
+    gather: Duration,
+) -> Result<(Writer<R>, Vec<Notice>), MemoryError> {
+    Writer::open(path.clone(), gather).map_err(|source| MemoryError::Thread { path, source })
+}
+
+/// Asks at once, and completes with the answer.
+fn answer_of(ask: impl FnOnce(writer::Waiter)) -> BoxFuture<Result<(), String>> {
+    let (waiter, answer) = oneshot::channel();
+    ask(waiter);
+    Box::pin(async move {
+        answer
+            .await
+            .unwrap_or_else(|_| Err("the thread that writes is gone".to_owned()))
+    })
+}

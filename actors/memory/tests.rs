@@ -1,0 +1,306 @@
+use super::journal::{Damage, Reading, line, read};
+use super::records::{Keepsakes, Kept, Live, LiveRun, Record};
+use super::*;
+use proptest::prelude::*;
+use supervision::hand::Setting;
+
+fn id(name: &str) -> PluginId {
+    PluginId::new(name).unwrap()
+}
+
+fn by_hand(setting: Setting, who: &str) -> ByHand {
+    ByHand {
+        setting,
+        who: who.to_owned(),
+        when_mse: 1_700_000_000_123,
+    }
+}
+
+fn live(marker: &str) -> LiveRun {
+    LiveRun {
+        id: PluginId::core(),
+        run: Run(7),
+        marker: marker.to_owned(),
+        pid: 42,
+        start_ticks: 99,
+        boot_id: "b".to_owned(),
+        fifos: vec![PathBuf::from("/run/x y")],
+    }
+}
+
+fn lines<R: Record>(records: &[R]) -> Vec<u8> {
+    records
+        .iter()
+        .map(|r| line(r).unwrap())
+        .collect::<String>()
+        .into_bytes()
+}
+
+fn book_of(records: &[Kept]) -> Keepsakes {
+    let mut book = Keepsakes::default();
+    for record in records {
+        record.enter(&mut book);
+    }
+    book
+}
+
+fn kept() -> impl Strategy<Value = Kept> {
+    let ids = prop_oneof![Just(id("a")), Just(id("b-2")), Just(PluginId::core())];
+    prop_oneof![
+        (ids.clone(), any::<u64>()).prop_map(|(id, run)| Kept::Run { id, run }),
+        (ids.clone(), any::<bool>(), any::<String>(), any::<i64>()).prop_map(
+            |(id, enabled, who, when)| Kept::Hand {
+                id,
+                enabled,
+                who,
+                when
+            }
+        ),
+        ids.prop_map(|id| Kept::Unhand { id }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_cut_at_any_byte_loses_at_most_the_last_record(records in prop::collection::vec(kept(), 0..8)) {
+        let bytes = lines(&records);
+        for cut in 0..=bytes.len() {
+            let Reading { records: got, torn, damage } = read::<Kept>(&bytes[..cut]);
+            let whole = bytes[..cut].iter().filter(|b| **b == b'\n').count();
+            prop_assert_eq!(&got[..], &records[..whole]);
+            prop_assert_eq!(torn == 0, cut == 0 || bytes[cut - 1] == b'\n');
+            prop_assert_eq!(damage, None);
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_costs_at_most_its_line_and_the_next(
+        records in prop::collection::vec(kept(), 1..8), at in any::<prop::sample::Index>(), to in any::<u8>()
+    ) {
+        let bytes = lines(&records);
+        let at = at.index(bytes.len());
+        let mut changed = bytes.clone();
+        changed[at] = to;
+        let line = bytes[..at].iter().filter(|b| **b == b'\n').count();
+        let got = read::<Kept>(&changed).records;
+        prop_assert_eq!(&got[..line], &records[..line]);
+        let after = &records[(line + 2).min(records.len())..];
+        prop_assert!(got.ends_with(after));
+        // A record that reads differently would be worse than one that is lost.
+        prop_assert!(got.iter().all(|r| records.contains(r)));
+    }
+
+    #[test]
+    fn the_fewest_records_say_the_same(records in prop::collection::vec(kept(), 0..12)) {
+        let book = book_of(&records);
+        let fewest = Kept::all(&book);
+        prop_assert!(fewest.len() <= records.len());
+        prop_assert_eq!(book_of(&fewest), book);
+    }
+}
+
+#[test]
+fn the_form_on_disk_stays_as_it_is() {
+    let run = Kept::Run {
+        id: PluginId::core(),
+        run: 3,
+    };
+    let text = line(&run).unwrap();
+    assert_eq!(
+        text,
+        "{\"v\":1,\"crc\":\"309e48a0\",\"rec\":{\"what\":\"run\",\"id\":\"core\",\"run\":3}}\n"
+    );
+    serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    let began = Live::Began(live("core.7.0"));
+    assert_eq!(read::<Live>(&lines(&[began.clone()])).records, [began]);
+}
+
+#[test]
+fn a_newer_form_is_told_from_damage() {
+    let damage = |text: &str| read::<Kept>(text.as_bytes()).damage;
+    assert_eq!(
+        damage("{\"v\":2,\"whatever\":1}\n"),
+        Some(Damage::Newer(1, 2))
+    );
+    for bad in [
+        "\n",
+        "{\"v\":1}\n",
+        "\0\0\0\n",
+        "{\"v\":1,\"crc\":\"00000000\",\"rec\":{}}\n",
+    ] {
+        assert_eq!(damage(bad), Some(Damage::Corrupt(1)), "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_kept_is_there_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("launcher");
+    {
+        let (memory, notices) = DiskMemory::open(&folder).unwrap();
+        assert_eq!(notices, []);
+        memory.keep_run(&id("a"), Run(1));
+        memory.keep_run(&id("a"), Run(2));
+        assert_eq!(memory.last_run(&id("a")), Run(2), "holds at once");
+        memory
+            .keep_hand(&id("a"), Some(by_hand(Setting::Enabled, "admin")))
+            .await
+            .unwrap();
+        memory
+            .keep_hand(&id("b"), Some(by_hand(Setting::Disabled, "é\"\n")))
+            .await
+            .unwrap();
+        memory.keep_hand(&id("a"), None).await.unwrap();
+        memory.keep_run(&PluginId::core(), Run(9));
+        memory.flush().await.unwrap();
+    }
+    let (memory, notices) = DiskMemory::open(&folder).unwrap();
+    assert_eq!(notices, []);
+    assert_eq!(memory.last_run(&id("a")), Run(2));
+    assert_eq!(memory.last_run(&PluginId::core()), Run(9));
+    assert_eq!(memory.last_run(&id("never")), Run(0));
+    assert_eq!(memory.hands(), [id("b")]);
+    assert_eq!(
+        memory.hand(&id("b")),
+        Some(by_hand(Setting::Disabled, "é\"\n"))
+    );
+}
+
+#[tokio::test]
+async fn a_torn_end_is_dropped_and_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let mut bytes = lines(&[Kept::Run {
+        id: id("a"),
+        run: 5,
+    }]);
+    let whole = bytes.len();
+    bytes.extend_from_slice(
+        &lines(&[Kept::Run {
+            id: id("a"),
+            run: 6,
+        }])[..20],
+    );
+    std::fs::write(&path, &bytes).unwrap();
+    let (memory, notices) = DiskMemory::open(dir.path()).unwrap();
+    assert_eq!(
+        notices,
+        [Notice::Torn {
+            path: path.clone(),
+            bytes: 20
+        }]
+    );
+    assert_eq!(memory.last_run(&id("a")), Run(5));
+    memory.flush().await.unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), bytes[..whole]);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_set_aside_and_the_rest_of_it_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let mut bytes = lines(&[
+        Kept::Run {
+            id: id("a"),
+            run: 5,
+        },
+        Kept::Run {
+            id: id("b"),
+            run: 6,
+        },
+        Kept::Run {
+            id: id("c"),
+            run: 7,
+        },
+    ]);
+    bytes[80] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    std::fs::write(dir.path().join("journal.damaged-1"), "older").unwrap();
+    let (memory, notices) = DiskMemory::open(dir.path()).unwrap();
+    let aside = dir.path().join("journal.damaged-2");
+    assert_eq!(
+        notices[0].to_string(),
+        format!(
+            "{} is damaged in line 2; it was set aside as {}, 2 records of it are kept",
+            path.display(),
+            aside.display()
+        )
+    );
+    assert_eq!(std::fs::read(&aside).unwrap(), bytes);
+    assert_eq!(memory.last_run(&id("a")), Run(5));
+    assert_eq!(memory.last_run(&id("c")), Run(7));
+    memory.flush().await.unwrap();
+    drop(memory);
+    let (memory, notices) = DiskMemory::open(dir.path()).unwrap();
+    assert_eq!(notices, []);
+    assert_eq!(memory.last_run(&id("c")), Run(7));
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_said_and_written_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("launcher");
+    let (memory, _) = DiskMemory::open(&folder).unwrap();
+    memory
+        .keep_hand(&id("a"), Some(by_hand(Setting::Enabled, "x")))
+        .await
+        .unwrap();
+    // A folder of that name takes the journal's place: neither appending nor replacing works, root or not.
+    drop(memory);
+    let journal = folder.join("journal");
+    let (memory, _) = DiskMemory::open(&folder).unwrap();
+    let bytes = std::fs::read(&journal).unwrap();
+    std::fs::remove_file(&journal).unwrap();
+    std::fs::create_dir(&journal).unwrap();
+    memory.keep_run(&id("a"), Run(3));
+    let told = memory.keep_hand(&id("a"), None).await.unwrap_err();
+    assert!(
+        told.contains("cannot write") && told.contains("journal"),
+        "{told}"
+    );
+    assert!(memory.hand(&id("a")).is_some(), "holds until it is on disk");
+    std::fs::remove_dir(&journal).unwrap();
+    std::fs::write(&journal, bytes).unwrap();
+    memory.flush().await.unwrap();
+    drop(memory);
+    let (memory, _) = DiskMemory::open(&folder).unwrap();
+    assert_eq!(memory.last_run(&id("a")), Run(3));
+    assert_eq!(memory.hand(&id("a")), Some(by_hand(Setting::Enabled, "x")));
+}
+
+#[tokio::test]
+async fn a_long_history_is_rewritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let (memory, _) = DiskMemory::open(dir.path()).unwrap();
+    for run in 1..=3_000 {
+        memory.keep_run(&id("a"), Run(run));
+        if run % 2 == 0 {
+            memory.writer.flush(oneshot::channel().0);
+        }
+    }
+    memory.flush().await.unwrap();
+    memory.keep_run(&id("a"), Run(3_001));
+    memory.flush().await.unwrap();
+    let len = std::fs::metadata(dir.path().join("journal")).unwrap().len();
+    assert!(len < 66_000, "{len}");
+    assert_eq!(memory.last_run(&id("a")), Run(3_001));
+}
+
+#[tokio::test]
+async fn live_runs_are_known_to_the_successor() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (runs, _) = LiveRuns::open(dir.path()).unwrap();
+        for marker in ["a", "b", "c"] {
+            runs.began(live(marker));
+        }
+        runs.ended("b");
+        runs.flush().await.unwrap();
+        runs.ended("c");
+        runs.flush().await.unwrap();
+    }
+    let (runs, notices) = LiveRuns::open(dir.path()).unwrap();
+    assert_eq!((runs.all(), notices), (vec![live("a")], Vec::new()));
+}
