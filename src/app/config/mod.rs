@@ -1,0 +1,141 @@
+//! The launcher's configuration: `launcher.yaml` as typed values (spec §4, HP 1.4).
+//!
+//! Invariants: a [`Config`] only holds values that were checked; each key that is accepted has an effect; a file with
+//! any problem gives no [`Config`] at all.
+
+use crate::app::launcher::LogLevel;
+use crate::app::paths::{Folders, PathError};
+use actors::ports::{Plan, Plans};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use supervision::PluginId;
+use supervision::lifecycle::{ReadyRule, Rules};
+use supervision::policy::{LogPolicy, RestartPolicy, StartPolicy, StopPolicy};
+
+/// The core's restart delay ends here, as nothing works without it (spec §7).
+pub const CORE_MAX_DELAY: Duration = Duration::from_secs(30);
+
+/// The launcher's settings, complete: what the file does not say has its default.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `logLevel`; none = not in the file.
+    pub log_level: Option<LogLevel>,
+    /// `logtofile`: the launcher's own log in `logs/launcher.log`.
+    pub log_to_file: bool,
+    /// `corebin` or `runtime`: file name of the core; none = no core.
+    pub core_bin: Option<String>,
+    /// `logplugins` or `logPlugins`: plugins' output goes to `logs/{id}.log`.
+    pub log_plugins: bool,
+    /// `attachstderr`: plugins' error output is copied to the launcher's.
+    pub attach_stderr: bool,
+    /// `attachstdout`: plugins' output is copied to the launcher's.
+    pub attach_stdout: bool,
+    /// `createPluginCred`: credentials are made; otherwise they are expected to be there.
+    pub create_plugin_cred: bool,
+    /// `autostart`: in order, each once.
+    pub autostart: Vec<PluginId>,
+    /// Block `restart`, with `autorestart` applied: the default of all plugins and the core.
+    pub restart: RestartPolicy,
+    /// Block `stop`: likewise.
+    pub stop: StopPolicy,
+    /// Block `start`.
+    pub start: StartPolicy,
+    /// Block `logs`: likewise, and of the launcher's own log.
+    pub logs: LogPolicy,
+    /// Block `plugins`, and the `name: binary` entries of `autostart`.
+    pub plugins: BTreeMap<PluginId, PluginConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            log_level: None,
+            log_to_file: true,
+            core_bin: None,
+            log_plugins: true,
+            attach_stderr: true,
+            attach_stdout: false,
+            create_plugin_cred: true,
+            autostart: Vec::new(),
+            restart: RestartPolicy::default(),
+            stop: StopPolicy::default(),
+            start: StartPolicy::default(),
+            logs: LogPolicy::default(),
+            plugins: BTreeMap::new(),
+        }
+    }
+}
+
+/// What the file says of one plugin, its blocks merged over the defaults.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PluginConfig {
+    /// Arguments after argv[0].
+    pub args: Vec<String>,
+    /// Variables, by name.
+    pub env: BTreeMap<String, String>,
+    /// A file of variables; relative to the configuration folder.
+    pub env_file: Option<PathBuf>,
+    /// Working folder; relative to the home.
+    pub cwd: Option<PathBuf>,
+    /// File name of the binary that runs under this id.
+    pub instance_of: Option<String>,
+    /// Block `restart`.
+    pub restart: RestartPolicy,
+    /// Block `stop`.
+    pub stop: StopPolicy,
+    /// Block `logs`.
+    pub logs: LogPolicy,
+}
+
+impl Config {
+    /// The plans by which plugins and core are run; relative paths are resolved in `folders`.
+    ///
+    /// # Errors
+    /// A `~` in `cwd` or `envFile` that cannot be expanded.
+    pub fn plans(&self, folders: &Folders) -> Result<Plans, PathError> {
+        let default = PluginConfig {
+            restart: self.restart.clone(),
+            stop: self.stop,
+            logs: self.logs,
+            ..PluginConfig::default()
+        };
+        let plan = |plugin: &PluginConfig| self.plan(plugin, folders);
+        Ok(Plans {
+            default: plan(&default)?,
+            core: self.core_plan(plan(&default)?),
+            by_id: self
+                .plugins
+                .iter()
+                .map(|(id, plugin)| Ok((id.clone(), plan(plugin)?)))
+                .collect::<Result<_, PathError>>()?,
+            autostart: self.autostart.clone(),
+        })
+    }
+
+    fn plan(&self, plugin: &PluginConfig, folders: &Folders) -> Result<Plan, PathError> {
+        let env_file = plugin.env_file.as_deref();
+        let cwd = plugin.cwd.as_deref();
+        Ok(Plan {
+            rules: Rules {
+                restart: plugin.restart.clone(),
+                stop: plugin.stop,
+                start_timeout: self.start.timeout,
+                ready: Rules::default().ready,
+            },
+            logs: plugin.logs,
+            args: plugin.args.clone(),
+            env: plugin.env.clone(),
+            env_file: env_file.map(|path| folders.in_config(path)).transpose()?,
+            cwd: cwd.map(|path| folders.in_home(path)).transpose()?,
+            instance_of: plugin.instance_of.clone(),
+        })
+    }
+
+    /// The core's: it is ready when somebody has logged in, and it is never long away (spec §7).
+    fn core_plan(&self, mut plan: Plan) -> Plan {
+        plan.rules.ready = ReadyRule::Told;
+        plan.rules.restart.max_delay = plan.rules.restart.max_delay.min(CORE_MAX_DELAY);
+        plan
+    }
+}

@@ -1,0 +1,492 @@
+//! Where a hub's folders are (spec §3, HP 1.2; T21–T23), and their making.
+//!
+//! Invariants: [`Folders::resolve`] is a pure function of [`Surroundings`] and [`Overrides`]; every path it gives is
+//! absolute. Nothing is created but by [`Folders::create`], which never changes a folder that was there, except that
+//! `run/private` is closed to others.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+use thiserror::Error;
+
+/// Where the system layout keeps what changes.
+const SYSTEM_HOME: &str = "/var/lib/hiveot";
+
+/// Homes below these folders have the system layout.
+const SYSTEM_ROOTS: [&str; 2] = ["/usr", "/opt"];
+
+/// The longest client id, in characters; as that of a plugin's.
+const MAX_CLIENT_ID: usize = supervision::ids::MAX_ID_CHARS;
+
+/// Client ids that are other accounts of the hub.
+const OTHER_ACCOUNTS: [&str; 3] = ["admin", "auth", "core"];
+
+/// What a program finds around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Its executable, links resolved.
+    pub exe: PathBuf,
+    /// The name it was called by.
+    pub argv0: OsString,
+    /// The current folder.
+    pub cwd: PathBuf,
+    /// The user's own folder, for `~`.
+    pub user_home: Option<PathBuf>,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    ///
+    /// # Errors
+    /// When the kernel does not tell the executable (no `/proc`) or the current folder is gone.
+    pub fn of_this_process() -> Result<Self, PathError> {
+        let exe = std::fs::read_link("/proc/self/exe")
+            .map_err(|source| PathError::OwnExecutable { source })?;
+        let cwd = std::env::current_dir().map_err(|source| PathError::CurrentFolder { source })?;
+        let user_home = std::env::var_os("HOME")
+            .filter(|home| !home.is_empty())
+            .map(PathBuf::from)
+            .or_else(|| {
+                let user = nix::unistd::User::from_uid(nix::unistd::Uid::current());
+                user.ok().flatten().map(|user| user.dir)
+            });
+        Ok(Surroundings {
+            exe: without_deleted(exe),
+            argv0: std::env::args_os().next().unwrap_or_default(),
+            cwd,
+            user_home,
+        })
+    }
+}
+
+/// An executable that was replaced while it ran is shown by the kernel as `… (deleted)`; its folder is still right.
+fn without_deleted(exe: PathBuf) -> PathBuf {
+    match exe
+        .to_str()
+        .and_then(|text| text.strip_suffix(" (deleted)"))
+    {
+        Some(before) => PathBuf::from(before),
+        None => exe,
+    }
+}
+
+/// What the command line or the environment says of folders; empty values count as not given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// The home; relative to the current folder.
+    pub home: Option<PathBuf>,
+    /// The configuration folder; relative to the home.
+    pub config: Option<PathBuf>,
+    /// The configuration file; relative to the configuration folder.
+    pub config_file: Option<PathBuf>,
+    /// The client id.
+    pub client_id: Option<String>,
+}
+
+/// Which layout the folders have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// All below the home.
+    User,
+    /// As the distribution wants it: `/opt/hiveot`, `/etc/hiveot`, `/var`.
+    System,
+}
+
+/// All folders of a hub and what is named after the client id; every path absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folders {
+    /// Where the others come from.
+    pub layout: Layout,
+    /// The bus login of the program, and the stem of its configuration file and credentials.
+    pub client_id: String,
+    /// The home.
+    pub home: PathBuf,
+    /// The folder of the hub's own programs.
+    pub bin: PathBuf,
+    /// Where a core is looked for when it is not in `bin`, in order (spec §3).
+    pub more_bins: Vec<PathBuf>,
+    /// The plugins' executables.
+    pub plugins: PathBuf,
+    /// Configuration files.
+    pub config: PathBuf,
+    /// CA, certificates, keys, tokens.
+    pub certs: PathBuf,
+    /// Log files.
+    pub logs: PathBuf,
+    /// Data that lasts.
+    pub stores: PathBuf,
+    /// Sockets and process records.
+    pub run: PathBuf,
+    /// The configuration file.
+    pub config_file: PathBuf,
+    /// Whether it was given by hand, so that it must exist.
+    pub config_file_given: bool,
+    /// For `~` in configured paths.
+    user_home: Option<PathBuf>,
+}
+
+/// Why there are no usable folders.
+#[derive(Debug, Error)]
+pub enum PathError {
+    /// The kernel does not tell.
+    #[error("cannot find the own executable through /proc/self/exe; is /proc mounted?")]
+    OwnExecutable {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It was removed, or may not be read.
+    #[error("cannot find the current folder; change into one that exists")]
+    CurrentFolder {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `~` without a user's folder.
+    #[error("cannot expand '~' in {path:?}: HOME is not set; set it or write the whole path")]
+    NoUserHome {
+        /// The path with the `~`.
+        path: PathBuf,
+    },
+    /// `~name`.
+    #[error(
+        "cannot expand {path:?}: only '~' alone or before a '/' is known; write the whole path"
+    )]
+    OtherUsersHome {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A client id that cannot be a login or part of a topic.
+    #[error(
+        "the client id {id:?} cannot be used: {why}; choose one of 1 to 64 of A-Z a-z 0-9 _ and - with --clientID"
+    )]
+    ClientId {
+        /// The id.
+        id: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// A home that belongs to others (HP 1.2).
+    #[error(
+        "refusing {home:?} as the hub's home: folders like bin and certs would be made right in it; install the hub into a folder of its own, such as {example:?}, or give one with --home"
+    )]
+    HomeRefused {
+        /// The home.
+        home: PathBuf,
+        /// A better one.
+        example: PathBuf,
+    },
+    /// A folder could not be made.
+    #[error("cannot make the folder {path:?}; make it by hand, owned by the user who runs the hub")]
+    Create {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Something else has its name.
+    #[error("{path:?} is needed as a folder, but is something else; move it away")]
+    NotAFolder {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The private folder is another's.
+    #[error("{path:?} belongs to user {owner}, but must belong to the launcher's user; remove it")]
+    NotOurs {
+        /// Which.
+        path: PathBuf,
+        /// Numeric user id.
+        owner: u32,
+    },
+}
+
+/// The core is configured, but there is no such file.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("findCore. core in config not found. Path={}", path.display())]
+pub struct CoreNotFound {
+    /// Where it should be.
+    pub path: PathBuf,
+}
+
+impl Folders {
+    /// Decides where everything is.
+    ///
+    /// # Errors
+    /// A `~` that cannot be expanded, or a client id that cannot be used. Whether the home is a sensible one is
+    /// decided by [`Folders::accept_home`].
+    pub fn resolve(around: &Surroundings, over: &Overrides) -> Result<Self, PathError> {
+        let user_home = around.user_home.as_deref();
+        let exe_folder = around.exe.parent().unwrap_or(Path::new("/"));
+        let found = match given(over.home.as_ref()) {
+            Some(home) => absolute(home, &around.cwd, user_home)?,
+            None => tidied(exe_folder.parent().unwrap_or(Path::new("/"))),
+        };
+        let client_id = client_id(over.client_id.as_deref(), &around.argv0)?;
+        let layout = layout_of(&found);
+        let (home, bin, more_bins) = match layout {
+            Layout::User => {
+                let bin = found.join("bin");
+                // So that `launcher --home NEW` finds the core that was built beside it.
+                (found, bin, vec![exe_folder.to_owned()])
+            }
+            Layout::System => {
+                let more = ["/opt/hiveot/bin", "/opt/hiveot"].map(PathBuf::from);
+                (
+                    PathBuf::from(SYSTEM_HOME),
+                    exe_folder.to_owned(),
+                    more.to_vec(),
+                )
+            }
+        };
+        let place = |user: &str, system: &str| match layout {
+            Layout::User => home.join(user),
+            Layout::System => PathBuf::from(system),
+        };
+        let config = match given(over.config.as_ref()) {
+            Some(config) => absolute(config, &home, user_home)?,
+            None => place("config", "/etc/hiveot/conf.d"),
+        };
+        let file = given(over.config_file.as_ref());
+        let config_file = match file {
+            Some(file) => absolute(file, &config, user_home)?,
+            None => config.join(format!("{client_id}.yaml")),
+        };
+        Ok(Folders {
+            layout,
+            plugins: place("plugins", "/opt/hiveot/plugins"),
+            certs: place("certs", "/etc/hiveot/certs"),
+            logs: place("logs", "/var/log/hiveot"),
+            stores: place("stores", "/var/lib/hiveot"),
+            run: place("run", "/run/hiveot"),
+            more_bins: more_bins
+                .into_iter()
+                .filter(|other| *other != bin)
+                .collect(),
+            client_id,
+            home,
+            bin,
+            config,
+            config_file,
+            config_file_given: file.is_some(),
+            user_home: around.user_home.clone(),
+        })
+    }
+
+    /// FIFOs, lock and process records.
+    #[must_use]
+    pub fn run_private(&self) -> PathBuf {
+        self.run.join("private")
+    }
+
+    /// A path of the configuration: `~` expanded, relative to the home.
+    ///
+    /// # Errors
+    /// A `~` that cannot be expanded.
+    pub fn in_home(&self, path: &Path) -> Result<PathBuf, PathError> {
+        absolute(path, &self.home, self.user_home.as_deref())
+    }
+
+    /// A configuration file named in the configuration: `~` expanded, relative to the configuration folder.
+    ///
+    /// # Errors
+    /// A `~` that cannot be expanded.
+    pub fn in_config(&self, path: &Path) -> Result<PathBuf, PathError> {
+        absolute(path, &self.config, self.user_home.as_deref())
+    }
+
+    /// Finds the core's file: in `bin`, then where spec §3 says.
+    ///
+    /// # Errors
+    /// With the original's text (HP 1.5) when it is nowhere; the path is that in `bin`.
+    pub fn find_core(&self, core_bin: &str) -> Result<PathBuf, CoreNotFound> {
+        let first = self.bin.join(core_bin);
+        std::iter::once(first.clone())
+            .chain(self.more_bins.iter().map(|bin| bin.join(core_bin)))
+            .find(|path| path.is_file())
+            .ok_or(CoreNotFound { path: first })
+    }
+
+    /// Decides whether the home may be one: not `/`, `/etc`, `/tmp` or a user's own folder (HP 1.2).
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn accept_home(&self) -> Result<(), PathError> {
+        let refused = ["/", "/etc", "/tmp", "/home"]
+            .map(Path::new)
+            .contains(&self.home.as_path())
+            || self.home.parent() == Some(Path::new("/home"));
+        if !refused {
+            return Ok(());
+        }
+        let example = match self.user_home.as_deref() {
+            Some(user_home) if user_home != Path::new("/") => user_home.join("hiveot"),
+            Some(_) | None => PathBuf::from("/opt/hiveot"),
+        };
+        Err(PathError::HomeRefused {
+            home: self.home.clone(),
+            example,
+        })
+    }
+
+    /// All folders with the modes they are made with, those inside others last.
+    #[must_use]
+    pub fn with_modes(&self) -> Vec<(PathBuf, u32)> {
+        [
+            (&self.home, 0o755),
+            (&self.bin, 0o755),
+            (&self.plugins, 0o755),
+            (&self.config, 0o755),
+            (&self.certs, 0o711),
+            (&self.logs, 0o755),
+            (&self.stores, 0o755),
+            (&self.run, 0o755),
+            (&self.run_private(), 0o700),
+        ]
+        .map(|(path, mode)| (path.clone(), mode))
+        .to_vec()
+    }
+
+    /// Makes the folders that are missing, with exact modes whatever the umask is.
+    ///
+    /// # Errors
+    /// A home that is refused, or the first folder that cannot be made or is something else.
+    pub fn create(&self) -> Result<(), PathError> {
+        self.accept_home()?;
+        for (path, mode) in self.with_modes() {
+            ensure(&path, mode)?;
+        }
+        close_to_others(&self.run_private())
+    }
+}
+
+/// A value that is there and not empty.
+fn given(path: Option<&PathBuf>) -> Option<&PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
+/// Whole components, not the text: `/optional/x` is a user's (T23).
+fn layout_of(home: &Path) -> Layout {
+    if SYSTEM_ROOTS.iter().any(|root| home.starts_with(root)) {
+        Layout::System
+    } else {
+        Layout::User
+    }
+}
+
+/// The client id: as given, else the name the program was called by (spec §3).
+fn client_id(given: Option<&str>, argv0: &OsStr) -> Result<String, PathError> {
+    let id = match given.filter(|id| !id.is_empty()) {
+        Some(id) => id.to_owned(),
+        None => Path::new(argv0)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+    };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let why = if id.is_empty() {
+        "it is empty"
+    } else if !id.chars().all(allowed) {
+        "it has a character that breaks addressing on the bus"
+    } else if id.len() > MAX_CLIENT_ID {
+        "it is too long"
+    } else if OTHER_ACCOUNTS.contains(&id.as_str()) {
+        "it is another account of the hub"
+    } else {
+        return Ok(id);
+    };
+    Err(PathError::ClientId { id, why })
+}
+
+/// `path` with `~` expanded, joined to `base` when relative, and tidied.
+fn absolute(path: &Path, base: &Path, user_home: Option<&Path>) -> Result<PathBuf, PathError> {
+    let mut components = path.components();
+    let expanded = match components.next() {
+        Some(Component::Normal(first)) if first == "~" => {
+            let user_home = user_home.ok_or_else(|| PathError::NoUserHome {
+                path: path.to_owned(),
+            })?;
+            user_home.join(components.as_path())
+        }
+        Some(Component::Normal(first)) if first.as_encoded_bytes().starts_with(b"~") => {
+            return Err(PathError::OtherUsersHome {
+                path: path.to_owned(),
+            });
+        }
+        Some(_) | None => path.to_owned(),
+    };
+    Ok(tidied(&base.join(expanded)))
+}
+
+/// Without `.` and `..`, by the text alone: a link that is followed by `..` is the operator's own doing.
+fn tidied(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => out.push(component),
+        }
+    }
+    out
+}
+
+/// Makes `path` and what is missing above it.
+fn ensure(path: &Path, mode: u32) -> Result<(), PathError> {
+    let failed = |source| PathError::Create {
+        path: path.to_owned(),
+        source,
+    };
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => return Ok(()),
+        Ok(_) => {
+            return Err(PathError::NotAFolder {
+                path: path.to_owned(),
+            });
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+        Err(error) => return Err(failed(error)),
+    }
+    if let Some(parent) = path.parent() {
+        ensure(parent, 0o755)?;
+    }
+    match DirBuilder::new().mode(mode).create(path) {
+        // The umask may have taken bits away.
+        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The private folder must be ours and closed, also when somebody made it before.
+fn close_to_others(path: &Path) -> Result<(), PathError> {
+    let failed = |source| PathError::Create {
+        path: path.to_owned(),
+        source,
+    };
+    let meta = std::fs::symlink_metadata(path).map_err(failed)?;
+    if !meta.is_dir() {
+        return Err(PathError::NotAFolder {
+            path: path.to_owned(),
+        });
+    }
+    if meta.uid() != nix::unistd::Uid::effective().as_raw() {
+        return Err(PathError::NotOurs {
+            path: path.to_owned(),
+            owner: meta.uid(),
+        });
+    }
+    if meta.mode() & 0o7777 == 0o700 {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests;
