@@ -1,99 +1,312 @@
-//! Reaching an endpoint, and deciding whether it may be given a credential.
+//! From a place to a stream that may be trusted, and the words for what went wrong on the way to a login.
 //!
-//! Invariant: a stream is only handed out when its other end is root, the trusted owner, or (over TLS) proves itself by
-//! the hub's CA when the first byte is sent; anybody may bind an abstract name while the core is down (crates.md §2).
+//! Invariant: nothing is written to a unix socket before its peer was found to be root's or the owner's.
 
-use super::{ConnectError, Endpoint};
+use super::{ConnectError, Credentials, Endpoint, MAX_PACKET, Options, Refusal};
+use rumqttc::{
+    Broker, ConnectReturnCode, ConnectionError, MqttOptions, StateError, TlsConfiguration,
+    TlsError, Transport,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// How long reaching an endpoint may take.
-pub(super) const DIAL_WITHIN: Duration = Duration::from_secs(5);
-
-/// A connection of whatever kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
-
-/// Connects; for TLS this is the TCP connection only.
-///
-/// # Errors
-/// Nobody is there, or it is somebody who is not trusted.
-pub(super) async fn dial(
-    endpoint: &Endpoint,
-    trusted_uid: u32,
-) -> Result<Box<dyn Stream>, ConnectError> {
-    match tokio::time::timeout(DIAL_WITHIN, dial_now(endpoint, trusted_uid)).await {
-        Ok(stream) => stream,
-        Err(_elapsed) => Err(unreachable(endpoint, io::ErrorKind::TimedOut.into())),
-    }
+/// A stream to a place, checked as far as it can be before TLS.
+pub(super) enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
 }
 
-async fn dial_now(endpoint: &Endpoint, trusted_uid: u32) -> Result<Box<dyn Stream>, ConnectError> {
-    let unreachable = |source| unreachable(endpoint, source);
-    let stream = match endpoint {
-        Endpoint::Unix(path) => UnixStream::connect(path).await.map_err(unreachable)?,
-        Endpoint::Abstract(name) => abstract_stream(name).map_err(unreachable)?,
+/// Dials `endpoint`.
+pub(super) async fn dial(endpoint: &Endpoint, owner: u32) -> Result<Stream, ConnectError> {
+    let fail = |error| unreachable(endpoint, error);
+    match endpoint {
+        Endpoint::Unix(path) => {
+            let stream = UnixStream::connect(path).await.map_err(fail)?;
+            check_peer(endpoint, &stream, owner)?;
+            Ok(Stream::Unix(stream))
+        }
+        Endpoint::Abstract(name) => {
+            // The leading NUL is how the runtime names the abstract name space.
+            let stream = UnixStream::connect(format!("\0{name}"))
+                .await
+                .map_err(fail)?;
+            check_peer(endpoint, &stream, owner)?;
+            Ok(Stream::Unix(stream))
+        }
         Endpoint::Tls { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port))
                 .await
-                .map_err(unreachable)?;
-            stream.set_nodelay(true).map_err(unreachable)?;
-            return Ok(Box::new(stream));
+                .map_err(fail)?;
+            stream.set_nodelay(true).map_err(fail)?;
+            Ok(Stream::Tcp(stream))
         }
-    };
-    let peer = stream.peer_cred().map_err(unreachable)?.uid();
-    if peer != 0 && peer != trusted_uid {
-        return Err(ConnectError::Untrusted {
-            endpoint: endpoint.to_string(),
-            uid: peer,
+    }
+}
+
+fn unreachable(endpoint: &Endpoint, error: io::Error) -> ConnectError {
+    let endpoint = endpoint.clone();
+    if matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+    ) {
+        ConnectError::NobodyListens { endpoint }
+    } else {
+        ConnectError::Unreachable {
+            endpoint,
+            source: Arc::new(error),
+        }
+    }
+}
+
+fn check_peer(endpoint: &Endpoint, stream: &UnixStream, owner: u32) -> Result<(), ConnectError> {
+    let peer = stream
+        .peer_cred()
+        .map_err(|error| unreachable(endpoint, error))?;
+    let uid = peer.uid();
+    if uid != 0 && uid != owner {
+        return Err(ConnectError::UntrustedPeer {
+            endpoint: endpoint.clone(),
+            uid,
+            owner,
         });
     }
-    Ok(Box::new(stream))
+    Ok(())
 }
 
-/// Connecting to an abstract name never waits: either somebody listens or nobody does.
-fn abstract_stream(name: &str) -> io::Result<UnixStream> {
-    let address = SocketAddr::from_abstract_name(name.as_bytes())?;
-    let stream = std::os::unix::net::UnixStream::connect_addr(&address)?;
-    stream.set_nonblocking(true)?;
-    UnixStream::from_std(stream)
+/// The library's options for one connection over `stream`.
+pub(super) fn mqtt_options(
+    options: &Options,
+    credentials: &Credentials,
+    endpoint: &Endpoint,
+    stream: Stream,
+    mqtt_client_id: &str,
+) -> Result<MqttOptions, ConnectError> {
+    // Only the host counts, as the name to be proved; the stream is there already.
+    let (host, transport) = match endpoint {
+        Endpoint::Unix(_) | Endpoint::Abstract(_) => ("localhost", Transport::tcp()),
+        Endpoint::Tls { host, .. } => {
+            let config = TlsConfiguration::Rustls(tls_config(endpoint, credentials)?);
+            (host.as_str(), Transport::tls_with_config(config))
+        }
+    };
+    let mut mqtt = MqttOptions::new(mqtt_client_id, Broker::tcp(host, super::endpoint::TLS_PORT));
+    mqtt.set_transport(transport);
+    mqtt.set_credentials(options.login.as_str(), credentials.token.bytes());
+    mqtt.set_clean_start(true);
+    mqtt.set_keep_alive(u16::try_from(options.keep_alive.as_secs()).unwrap_or(u16::MAX));
+    mqtt.set_max_packet_size(Some(MAX_PACKET));
+    // Without a bound the library scans a table of 65,535 entries when idle.
+    mqtt.set_outgoing_inflight_upper_limit(100);
+    // The whole attempt has a bound of its own.
+    mqtt.set_connect_timeout(options.attempt_timeout);
+    let once = Mutex::new(Some(stream));
+    mqtt.set_socket_connector(move |_, _| {
+        let stream = once.lock().unwrap_or_else(PoisonError::into_inner).take();
+        async move { stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)) }
+    });
+    Ok(mqtt)
 }
 
-fn unreachable(endpoint: &Endpoint, source: io::Error) -> ConnectError {
-    ConnectError::Unreachable {
-        endpoint: endpoint.to_string(),
-        source,
-    }
-}
-
-/// TLS 1.3 that trusts this CA and nobody else (HP 1.12).
-///
-/// # Errors
-/// The text holds no usable CA certificate.
-pub(super) fn tls_config(ca_pem: &[u8]) -> Result<Arc<rustls::ClientConfig>, ConnectError> {
+/// TLS 1.3 towards servers of the hub's CA and no other.
+fn tls_config(
+    endpoint: &Endpoint,
+    credentials: &Credentials,
+) -> Result<Arc<ClientConfig>, ConnectError> {
+    let Some(pem) = &credentials.ca_pem else {
+        return Err(ConnectError::NoCa {
+            endpoint: endpoint.clone(),
+        });
+    };
     let bad = |text: String| ConnectError::BadCa { text };
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca_pem) {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| bad(error.to_string()))?;
         roots
             .add(certificate)
             .map_err(|error| bad(error.to_string()))?;
     }
     if roots.is_empty() {
-        return Err(bad("it holds no certificate".to_owned()));
+        return Err(bad("no certificate in it".to_owned()));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| bad(error.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// What an error of the library before the login was through means.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "errors of a library; those not told apart show in its own words"
+)]
+pub(super) fn classified(
+    endpoint: &Endpoint,
+    options: &Options,
+    error: ConnectionError,
+) -> ConnectError {
+    let closed = |text: String| ConnectError::Closed {
+        endpoint: endpoint.clone(),
+        text,
+    };
+    match error {
+        ConnectionError::ConnectionRefused(code) => ConnectError::Login {
+            endpoint: endpoint.clone(),
+            login: options.login.clone(),
+            refusal: refusal(code),
+        },
+        ConnectionError::Tls(error) => tls_error(endpoint, error),
+        ConnectionError::Timeout(_) => ConnectError::Timeout {
+            endpoint: endpoint.clone(),
+            after: options.attempt_timeout,
+        },
+        ConnectionError::Io(error) => closed(error.to_string()),
+        ConnectionError::MqttState(error) => closed(in_words(&error)),
+        other => closed(other.to_string()),
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "errors of a library; those not told apart show in its own words"
+)]
+fn tls_error(endpoint: &Endpoint, error: TlsError) -> ConnectError {
+    let endpoint = endpoint.clone();
+    let error = match error {
+        TlsError::TLS(error) => error,
+        TlsError::Io(error) => match error.downcast::<rustls::Error>() {
+            Ok(error) => error,
+            Err(error) => {
+                let text = error.to_string();
+                return ConnectError::Closed { endpoint, text };
+            }
+        },
+        other => {
+            let text = other.to_string();
+            return ConnectError::Tls { endpoint, text };
+        }
+    };
+    match error {
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => ConnectError::ForeignCa { endpoint },
+        other => ConnectError::Tls {
+            endpoint,
+            text: other.to_string(),
+        },
+    }
+}
+
+fn refusal(code: ConnectReturnCode) -> Refusal {
+    match code {
+        ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => {
+            Refusal::BadCredentials
+        }
+        ConnectReturnCode::ClientIdentifierNotValid | ConnectReturnCode::BadClientId => {
+            Refusal::ClientId
+        }
+        ConnectReturnCode::ServerUnavailable
+        | ConnectReturnCode::ServerBusy
+        | ConnectReturnCode::ServiceUnavailable
+        | ConnectReturnCode::QuotaExceeded
+        | ConnectReturnCode::ConnectionRateExceeded => Refusal::Busy,
+        ConnectReturnCode::Success
+        | ConnectReturnCode::RefusedProtocolVersion
+        | ConnectReturnCode::UnspecifiedError
+        | ConnectReturnCode::MalformedPacket
+        | ConnectReturnCode::ProtocolError
+        | ConnectReturnCode::ImplementationSpecificError
+        | ConnectReturnCode::UnsupportedProtocolVersion
+        | ConnectReturnCode::Banned
+        | ConnectReturnCode::BadAuthenticationMethod
+        | ConnectReturnCode::TopicNameInvalid
+        | ConnectReturnCode::PacketTooLarge
+        | ConnectReturnCode::PayloadFormatInvalid
+        | ConnectReturnCode::RetainNotSupported
+        | ConnectReturnCode::QoSNotSupported
+        | ConnectReturnCode::UseAnotherServer
+        | ConnectReturnCode::ServerMoved => Refusal::Other(format!("{code:?}")),
+    }
+}
+
+/// Why a connection that worked ended, for people.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "errors of a library; those not told apart show in its own words"
+)]
+pub(super) fn end_in_words(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::MqttState(error) => in_words(error),
+        ConnectionError::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "errors of a library; those not told apart show in its own words"
+)]
+fn in_words(error: &StateError) -> String {
+    match error {
+        StateError::Io(error) => error.to_string(),
+        StateError::ServerDisconnect {
+            reason_code,
+            reason_string,
+        } => match reason_string {
+            Some(text) => format!("the hub ended it: {reason_code:?}, {text}"),
+            None => format!("the hub ended it: {reason_code:?}"),
+        },
+        StateError::AwaitPingResp => "the hub does not answer any more".to_owned(),
+        StateError::ConnectionAborted => "the hub closed it".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
 }

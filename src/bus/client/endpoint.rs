@@ -1,6 +1,6 @@
-//! Where a bus can be reached, and the spellings of it (HP 1.11, 1.12).
+//! Where a hub listens.
 //!
-//! Invariant: what is written is read back as the same endpoint.
+//! Invariant: a text that was read can be written and read again with the same result.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,109 +9,95 @@ use std::str::FromStr;
 /// The port of MQTT over TLS when none is named.
 pub const TLS_PORT: u16 = 8883;
 
-/// A place where a bus may listen.
+/// Where a hub listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// A socket file.
+    /// A socket in the file system, without TLS.
     Unix(PathBuf),
-    /// A socket in Linux' abstract namespace, by its name without the leading NUL.
+    /// A socket in Linux' abstract name space, without TLS; the name without the leading NUL.
     Abstract(String),
-    /// TLS over TCP; the certificate must be for `host`.
+    /// TCP with TLS 1.3. The host is also the name the certificate must be for.
     Tls {
-        /// Name or address.
+        /// Name or address, an IPv6 address without brackets.
         host: String,
-        /// Port.
+        /// TCP port, not 0.
         port: u16,
     },
 }
 
-/// Why a text is no endpoint.
+/// Why a text is no place where a hub listens.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EndpointError {
-    /// A scheme that the hub does not speak.
-    #[error("'{url}' has the scheme '{scheme}'; use mqtts://host:port or unix:///path")]
-    Scheme {
-        /// The text.
-        url: String,
-        /// Its scheme.
-        scheme: String,
-    },
-    /// No host, or no path.
-    #[error("'{url}' names no host and no path; use mqtts://host:port or unix:///path")]
-    Empty {
-        /// The text.
-        url: String,
-    },
-    /// What stands for the port is none.
-    #[error("'{url}' has no valid port; use mqtts://host:port")]
-    Port {
-        /// The text.
-        url: String,
-    },
+#[error(
+    "'{text}' is no address of a hub: {why}; expected mqtts://host:port, unix:///path or unix://@/name"
+)]
+pub struct EndpointError {
+    text: String,
+    why: &'static str,
 }
 
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
-    fn from_str(url: &str) -> Result<Self, EndpointError> {
-        let empty = || EndpointError::Empty {
-            url: url.to_owned(),
+    /// Reads `unix:///path`, `/path`, `unix://@/name`, `@/name`, `tcp://` `tls://` `mqtts://` with host and port, and
+    /// `host:port` alone. As in the original `tcp://` means TLS; without a port it is 8883.
+    fn from_str(text: &str) -> Result<Endpoint, EndpointError> {
+        let fail = |why| EndpointError {
+            text: text.chars().take(256).collect(),
+            why,
         };
-        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-        match scheme {
-            "unix" | "" if rest.starts_with('@') => match rest.trim_start_matches('@') {
-                "" | "/" => Err(empty()),
-                name => Ok(Endpoint::Abstract(name.to_owned())),
-            },
-            "unix" if rest.starts_with('/') && rest.len() > 1 => Ok(Endpoint::Unix(rest.into())),
-            "unix" => Err(empty()),
-            // The original's URLs say tcp and mean TLS (HP 1.12).
-            "" | "tcp" | "tcps" | "tls" | "mqtts" | "ssl" => tls(url, rest),
-            other => Err(EndpointError::Scheme {
-                url: url.to_owned(),
-                scheme: other.to_owned(),
-            }),
+        if text.contains('\0') {
+            return Err(fail("it contains NUL"));
         }
+        if let Some(rest) = text.strip_prefix("unix://") {
+            return socket(rest).ok_or_else(|| fail("the path of the socket must be absolute"));
+        }
+        if text.starts_with(['@', '/']) {
+            return socket(text).ok_or_else(|| fail("the socket has no name"));
+        }
+        let address = match text.split_once("://") {
+            Some(("tcp" | "tls" | "mqtts", address)) => address,
+            Some(("mqtt", _)) => return Err(fail("the hub takes no unencrypted TCP")),
+            Some(_) => return Err(fail("this scheme is not supported")),
+            None if text.contains(':') => text,
+            None => return Err(fail("the port is missing")),
+        };
+        let (host, port) = host_and_port(address.strip_suffix('/').unwrap_or(address))
+            .ok_or_else(|| fail("host or port is not valid"))?;
+        Ok(Endpoint::Tls { host, port })
     }
 }
 
-fn tls(url: &str, rest: &str) -> Result<Endpoint, EndpointError> {
-    let authority = rest.split('/').next().unwrap_or_default();
-    let bad_port = || EndpointError::Port {
-        url: url.to_owned(),
-    };
-    let (host, port) = match authority.strip_prefix('[') {
-        // An IPv6 address in brackets.
-        Some(bracketed) => {
-            let (host, after) = bracketed.split_once(']').ok_or_else(bad_port)?;
-            match after.strip_prefix(':') {
-                Some(port) => (host, Some(port)),
-                None if after.is_empty() => (host, None),
-                None => return Err(bad_port()),
-            }
-        }
-        None => match authority.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
-        },
-    };
-    if host.is_empty() {
-        return Err(EndpointError::Empty {
-            url: url.to_owned(),
-        });
+fn socket(text: &str) -> Option<Endpoint> {
+    match text.strip_prefix('@') {
+        Some("") => None,
+        Some(name) => Some(Endpoint::Abstract(name.to_owned())),
+        None if text.len() > 1 && text.starts_with('/') => Some(Endpoint::Unix(text.into())),
+        None => None,
     }
+}
+
+fn host_and_port(address: &str) -> Option<(String, u16)> {
+    let (host, port) = if let Some(rest) = address.strip_prefix('[') {
+        let (host, after) = rest.split_once(']')?;
+        host.parse::<std::net::Ipv6Addr>().ok()?;
+        let port = match after.strip_prefix(':') {
+            Some(port) => Some(port),
+            None if after.is_empty() => None,
+            None => return None,
+        };
+        (host, port)
+    } else {
+        match address.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (address, None),
+        }
+    };
     let port = match port {
-        Some(port) => port
-            .parse()
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or_else(bad_port)?,
+        Some(port) => port.parse().ok().filter(|port| *port != 0)?,
         None => TLS_PORT,
     };
-    Ok(Endpoint::Tls {
-        host: host.to_owned(),
-        port,
-    })
+    let is_plain = |host: &str| !host.contains(['/', '@', '?', '#', '<', '>', ' ']);
+    (!host.is_empty() && is_plain(host)).then(|| (host.to_owned(), port))
 }
 
 impl fmt::Display for Endpoint {
@@ -130,46 +116,55 @@ impl fmt::Display for Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn the_spellings_of_the_original_and_ours() {
-        let tls = |host: &str, port| Endpoint::Tls {
-            host: host.to_owned(),
-            port,
-        };
-        for (text, endpoint) in [
-            (
-                "unix://@/MqttInMemUDSProd",
-                Endpoint::Abstract("/MqttInMemUDSProd".to_owned()),
-            ),
-            (
-                "@/MqttInMemUDSProd",
-                Endpoint::Abstract("/MqttInMemUDSProd".to_owned()),
-            ),
-            (
-                "unix:///run/hiveot/mqttcore.sock",
-                Endpoint::Unix("/run/hiveot/mqttcore.sock".into()),
-            ),
-            ("tcp://192.168.1.10:8883", tls("192.168.1.10", 8883)),
-            ("mqtts://hub.local", tls("hub.local", 8883)),
-            ("localhost:18883", tls("localhost", 18883)),
-            ("mqtts://[::1]:1/x", tls("::1", 1)),
+    fn addresses_are_read_and_written() {
+        for (text, shown) in [
+            ("unix:///run/x.sock", "unix:///run/x.sock"),
+            ("/run/x.sock", "unix:///run/x.sock"),
+            ("unix://@/MqttInMemUDSProd", "unix://@/MqttInMemUDSProd"),
+            ("@/MqttInMemUDSProd", "unix://@/MqttInMemUDSProd"),
+            ("tcp://127.0.0.1:8883", "mqtts://127.0.0.1:8883"),
+            ("tls://hub:1", "mqtts://hub:1"),
+            ("mqtts://hub/", "mqtts://hub:8883"),
+            ("hub.local:8883", "mqtts://hub.local:8883"),
+            ("[::1]:8883", "mqtts://[::1]:8883"),
+            ("mqtts://[::1]", "mqtts://[::1]:8883"),
         ] {
-            assert_eq!(text.parse(), Ok(endpoint.clone()), "{text}");
-            assert_eq!(endpoint.to_string().parse(), Ok(endpoint), "{text}");
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(endpoint));
         }
-        for text in [
+        for bad in [
             "",
+            "hub",
+            "hub:",
+            "hub:0",
+            "hub:70000",
+            "wss://hub:1",
+            "mqtt://hub:1",
             "unix://",
-            "unix://@",
-            "http://x",
-            "mqtts://",
-            "h:0",
-            "h:x",
+            "unix://x",
+            "unix:///",
+            "@",
+            ":1",
             "[::1",
-            "mqtts://:1",
+            "[x]:1",
+            "a\0:1",
+            "tcp://<nil>:8883",
         ] {
-            assert!(text.parse::<Endpoint>().is_err(), "{text}");
+            let error = bad.parse::<Endpoint>().unwrap_err().to_string();
+            assert!(error.contains("expected mqtts://"), "{bad}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_and_writing_agree(text in "(unix://|tcp://|mqtts://)?[@/\\[\\]:a-z0-9.]{0,20}") {
+            if let Ok(endpoint) = text.parse::<Endpoint>() {
+                prop_assert_eq!(endpoint.to_string().parse::<Endpoint>().unwrap(), endpoint);
+            }
         }
     }
 }

@@ -1,95 +1,278 @@
-//! What can go wrong between us and the bus, in words that name the thing, the cause and the way out.
+//! Why there is no connection, and why a call failed.
+//!
+//! Invariant: every text names the place and the cause; [`ConnectError::hint`] says the way out.
 
+use super::Endpoint;
+use crate::rpc;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Nobody listens, or nothing can be reached.
-    #[error("nothing answers at {endpoint}: {source}; is the hub running?")]
-    Unreachable {
-        /// Where.
-        endpoint: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The socket belongs to somebody who must not have the credential.
-    #[error(
-        "the socket {endpoint} belongs to user {uid}, who is neither root nor the owner of the hub; \
-         no credential is sent to it"
-    )]
-    Untrusted {
-        /// Where.
-        endpoint: String,
-        /// Whose.
-        uid: u32,
-    },
-    /// No credential to log in with.
-    #[error("{0}")]
-    NoCredentials(String),
-    /// The CA's certificate is unusable.
-    #[error("the CA certificate of the hub cannot be used: {text}")]
-    BadCa {
-        /// Why.
-        text: String,
-    },
-    /// The bus does not accept the login.
-    #[error(
-        "{endpoint} refuses the login '{login}' ({reason}); its token is not for this hub, \
-         has expired, or the client is unknown there"
-    )]
-    Refused {
-        /// Where.
-        endpoint: String,
-        /// Who.
-        login: String,
-        /// MQTT's reason.
-        reason: String,
-    },
-    /// It does not prove to belong to the hub's CA, or the connection broke while being set up.
-    #[error("the connection to {endpoint} failed: {text}")]
-    Broken {
-        /// Where.
-        endpoint: String,
-        /// How.
-        text: String,
-    },
-    /// It may not subscribe to what it needs.
-    #[error("{endpoint} does not let '{login}' subscribe to {filter}")]
-    SubscriptionRefused {
-        /// Where.
-        endpoint: String,
-        /// Who.
-        login: String,
-        /// To what.
-        filter: String,
-    },
-    /// There is nowhere to try.
-    #[error("no address of a hub is known; name one with --server")]
-    Nowhere,
+/// Why the hub refused a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// 0x86, or 0x87: token or password is wrong, expired, or another hub's.
+    BadCredentials,
+    /// 0x85: the MQTT client id is not this login's, or another's connection has it.
+    ClientId,
+    /// 0x88, 0x89, 0x9F: not now.
+    Busy,
+    /// Any other, by name.
+    Other(String),
 }
 
-/// Why a call has no result.
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::BadCredentials => f.write_str("bad credentials (0x86)"),
+            Refusal::ClientId => f.write_str("client id not valid (0x85)"),
+            Refusal::Busy => f.write_str("server is busy"),
+            Refusal::Other(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConnectError {
+    /// There is no place to try.
+    #[error("no address of a hub is known")]
+    NoEndpoint,
+    /// The credentials cannot be had; the text says why.
+    #[error("{0}")]
+    Credentials(String),
+    /// Nobody listens there.
+    #[error("no hub listens at {endpoint}")]
+    NobodyListens {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// It cannot be reached.
+    #[error("cannot reach {endpoint}")]
+    Unreachable {
+        /// Where.
+        endpoint: Endpoint,
+        /// What the system said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The process that listens on the socket is neither root's nor the owner's; nothing was sent to it.
+    #[error(
+        "whoever listens at {endpoint} runs as user {uid}, and is not trusted (root and {owner} are)"
+    )]
+    UntrustedPeer {
+        /// Where.
+        endpoint: Endpoint,
+        /// Whose it is.
+        uid: u32,
+        /// Whose it should be.
+        owner: u32,
+    },
+    /// There is no certificate of the hub's CA, so that its server cannot be known.
+    #[error("there is no CA certificate by which to know {endpoint}")]
+    NoCa {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// The CA certificate cannot be read.
+    #[error("the CA certificate is not valid: {text}")]
+    BadCa {
+        /// What is wrong.
+        text: String,
+    },
+    /// The server's certificate is not of the hub's CA.
+    #[error("the certificate of {endpoint} was not signed by this hub's CA")]
+    ForeignCa {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// TLS failed in another way.
+    #[error("TLS with {endpoint} failed: {text}")]
+    Tls {
+        /// Where.
+        endpoint: Endpoint,
+        /// What went wrong.
+        text: String,
+    },
+    /// The login was refused.
+    #[error("{endpoint} refused the login of '{login}': {refusal}")]
+    Login {
+        /// Where.
+        endpoint: Endpoint,
+        /// The user name.
+        login: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A filter was not granted.
+    #[error("{endpoint} refused '{login}' the subscription to {filter}: {reason}")]
+    Subscription {
+        /// Where.
+        endpoint: Endpoint,
+        /// The user name.
+        login: String,
+        /// Which filter.
+        filter: String,
+        /// Why.
+        reason: String,
+    },
+    /// No answer in time.
+    #[error("{endpoint} did not answer within {:.1} s", after.as_secs_f64())]
+    Timeout {
+        /// Where.
+        endpoint: Endpoint,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// Several places were tried, each in vain; in that order, at least two.
+    #[error("{}", joined(.0))]
+    Several(Vec<ConnectError>),
+    /// The connection ended before the login was through.
+    #[error("{endpoint} closed the connection: {text}")]
+    Closed {
+        /// Where.
+        endpoint: Endpoint,
+        /// What the client saw.
+        text: String,
+    },
+}
+
+impl ConnectError {
+    /// What the operator can do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self.most_telling() {
+            ConnectError::NoEndpoint
+            | ConnectError::NobodyListens { .. }
+            | ConnectError::Several(_) => {
+                "is the launcher running? start it, or name the hub with --home or --server"
+            }
+            ConnectError::Credentials(_) => {
+                "the core writes the credentials when it starts first; is --home right, and may this user read them?"
+            }
+            ConnectError::Unreachable { .. } | ConnectError::Timeout { .. } => {
+                "check address and network, and whether the core hangs (logs/core.log)"
+            }
+            ConnectError::UntrustedPeer { .. } => {
+                "stop that program, or run this as the user who owns the hub's certs folder"
+            }
+            ConnectError::NoCa { .. } | ConnectError::BadCa { .. } => {
+                "copy the hub's certs/caCert.pem into the certs folder of this home"
+            }
+            ConnectError::ForeignCa { .. } => {
+                "this is another hub, or its CA was made anew: copy its certs/caCert.pem here if it is yours"
+            }
+            ConnectError::Tls { .. } => {
+                "use a host name or address that is in the hub's certificate (certs/hubCert.pem)"
+            }
+            ConnectError::Login { refusal, .. } => match refusal {
+                Refusal::BadCredentials if matches!(self, ConnectError::Several(_)) => {
+                    "if that is another hub, start this one's launcher; if it is this one, its token is expired: restart the core"
+                }
+                Refusal::BadCredentials => {
+                    "the token is expired or another hub's: restart the core to renew it, or check --home"
+                }
+                Refusal::ClientId | Refusal::Busy | Refusal::Other(_) => {
+                    "try again; logs/core.log tells more"
+                }
+            },
+            ConnectError::Subscription { .. } => "the role of this login does not allow it",
+            ConnectError::Closed { .. } => "try again; logs/core.log tells more",
+        }
+    }
+
+    /// Of several errors the one that tells most, an answer more than silence; else itself.
+    #[must_use]
+    pub fn most_telling(&self) -> &ConnectError {
+        match self {
+            ConnectError::Several(errors) => errors
+                .iter()
+                .max_by_key(|error| error.rank())
+                .map_or(self, ConnectError::most_telling),
+            ConnectError::NoEndpoint
+            | ConnectError::Credentials(_)
+            | ConnectError::NobodyListens { .. }
+            | ConnectError::Unreachable { .. }
+            | ConnectError::UntrustedPeer { .. }
+            | ConnectError::NoCa { .. }
+            | ConnectError::BadCa { .. }
+            | ConnectError::ForeignCa { .. }
+            | ConnectError::Tls { .. }
+            | ConnectError::Login { .. }
+            | ConnectError::Subscription { .. }
+            | ConnectError::Timeout { .. }
+            | ConnectError::Closed { .. } => self,
+        }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            ConnectError::NoEndpoint | ConnectError::Several(_) => 0,
+            ConnectError::NobodyListens { .. } => 1,
+            ConnectError::Unreachable { .. } => 2,
+            ConnectError::Timeout { .. } => 3,
+            ConnectError::Closed { .. } => 4,
+            ConnectError::NoCa { .. } | ConnectError::BadCa { .. } => 5,
+            ConnectError::UntrustedPeer { .. } => 6,
+            ConnectError::Tls { .. } | ConnectError::ForeignCa { .. } => 7,
+            ConnectError::Login { .. } => 8,
+            ConnectError::Subscription { .. } | ConnectError::Credentials(_) => 9,
+        }
+    }
+}
+
+/// All errors in one line; places where nobody listens are named together.
+fn joined(errors: &[ConnectError]) -> String {
+    let mut silent = Vec::new();
+    let mut others = Vec::new();
+    for error in errors {
+        if let ConnectError::NobodyListens { endpoint } = error {
+            silent.push(endpoint.to_string());
+        } else {
+            others.push(error.to_string());
+        }
+    }
+    if !silent.is_empty() {
+        others.insert(0, format!("no hub listens at {}", silent.join(" or ")));
+    }
+    others.join("; ")
+}
+
+/// Why a call or a publication failed. The texts are those of the original's client where it has one (HP 1.10).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The service answered with an error.
+    /// The other side answered with an error; its text.
     #[error("{0}")]
     Remote(String),
-    /// There is no connection, or it broke meanwhile. What was asked may have been done.
-    #[error("no Hub connection")]
-    Disconnected,
-    /// The bus does not let us send it.
+    /// The core does not let this login publish there.
     #[error("error publishing: The PUBLISH is not authorized.")]
     NotAuthorized,
-    /// The bus refuses it for another reason.
+    /// The core refused it for another reason.
     #[error("error publishing: {0}")]
     Refused(String),
-    /// No answer in time. What was asked may still be done.
-    #[error("no reply to {topic} within {within:?}")]
-    TimedOut {
-        /// What was asked.
+    /// No reply, or no acknowledgement, in time.
+    #[error("context deadline exceeded")]
+    Timeout,
+    /// There is no connection at the moment.
+    #[error("no Hub connection")]
+    NotConnected,
+    /// The connection was lost while waiting; whether it was carried out is not known.
+    #[error("connection to the hub lost: {0}")]
+    Disconnected(String),
+    /// Topic or payload cannot be sent.
+    #[error("cannot publish to '{topic}': {why}")]
+    Invalid {
+        /// Where to.
         topic: String,
-        /// The time limit.
-        within: std::time::Duration,
+        /// Why not.
+        why: &'static str,
     },
+}
+
+impl CallError {
+    /// An error that the other side sent, cut to the longest that is shown.
+    pub(super) fn remote(payload: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(payload);
+        CallError::Remote(rpc::cut_error(&text).to_owned())
+    }
 }

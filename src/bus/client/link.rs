@@ -1,0 +1,244 @@
+//! One connection: from the dial to the grant of its subscriptions, then its service to its end.
+//!
+//! Invariants: the loop that polls awaits nothing else; what arrives before all subscriptions are granted is kept, so
+//! that no request is lost between (T36).
+
+use super::dial::{classified, dial, mqtt_options};
+use super::handle::Live;
+use super::{ConnectError, Credentials, Endpoint, Incoming, Options};
+use crate::topics;
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubAck,
+    SubscribeReasonCode,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use tokio::sync::mpsc;
+
+/// Publications that wait in the library to be sent.
+const OUTGOING: usize = 128;
+
+/// A connection whose subscriptions are granted.
+pub(super) struct Link {
+    pub(super) endpoint: Endpoint,
+    pub(super) mqtt_client_id: String,
+    pub(super) live: Arc<Live>,
+    eventloop: EventLoop,
+    early: Vec<Publish>,
+}
+
+/// Tries the places in order.
+pub(super) async fn open(options: &Options) -> Result<Link, ConnectError> {
+    let credentials = (options.credentials)().map_err(ConnectError::Credentials)?;
+    let mut errors = Vec::new();
+    for endpoint in (options.endpoints)() {
+        let attempt = open_at(options, &credentials, &endpoint);
+        match tokio::time::timeout(options.attempt_timeout, attempt).await {
+            Ok(Ok(link)) => return Ok(link),
+            Ok(Err(error)) => errors.push(error),
+            Err(_) => errors.push(ConnectError::Timeout {
+                endpoint,
+                after: options.attempt_timeout,
+            }),
+        }
+    }
+    Err(match errors.len() {
+        0 => ConnectError::NoEndpoint,
+        1 => errors.remove(0),
+        _ => ConnectError::Several(errors),
+    })
+}
+
+async fn open_at(
+    options: &Options,
+    credentials: &Credentials,
+    endpoint: &Endpoint,
+) -> Result<Link, ConnectError> {
+    let stream = dial(endpoint, credentials.owner_uid).await?;
+    let mqtt_client_id = new_client_id(&options.login);
+    let mqtt = mqtt_options(options, credentials, endpoint, stream, &mqtt_client_id)?;
+    let (client, mut eventloop) = AsyncClient::builder(mqtt).capacity(OUTGOING).build();
+    let inbox = topics::inbox(&mqtt_client_id);
+    let filters: Vec<&str> = std::iter::once(inbox.as_str())
+        .chain(options.subscriptions.iter().map(String::as_str))
+        .collect();
+    let mut granting = Granting::default();
+    let mut early = Vec::new();
+    while !granting.is_complete(filters.len()) {
+        let event = eventloop
+            .poll()
+            .await
+            .map_err(|error| classified(endpoint, options, error))?;
+        match event {
+            // Not before the login: subscriptions that wait for it would count as left from another session.
+            Event::Incoming(Packet::ConnAck(_)) => {
+                for filter in &filters {
+                    client
+                        .try_subscribe(*filter, QoS::AtLeastOnce)
+                        .map_err(|error| ConnectError::Closed {
+                            endpoint: endpoint.clone(),
+                            text: error.to_string(),
+                        })?;
+                }
+            }
+            Event::Outgoing(Outgoing::Subscribe(packet_id)) => granting.sent(packet_id),
+            Event::Incoming(Packet::SubAck(ack)) => {
+                if let Err((index, reason)) = granting.answered(&ack) {
+                    return Err(ConnectError::Subscription {
+                        endpoint: endpoint.clone(),
+                        login: options.login.clone(),
+                        filter: filters
+                            .get(index)
+                            .map_or_else(String::new, |filter| (*filter).to_owned()),
+                        reason,
+                    });
+                }
+            }
+            Event::Incoming(Packet::Publish(publish)) => {
+                if early.len() < options.queue {
+                    early.push(publish);
+                }
+            }
+            Event::Incoming(_) | Event::Outgoing(_) | Event::Auth(_) => {}
+        }
+    }
+    Ok(Link {
+        endpoint: endpoint.clone(),
+        mqtt_client_id,
+        live: Arc::new(Live::new(client, inbox)),
+        eventloop,
+        early,
+    })
+}
+
+/// Which subscriptions are granted; they are sent one filter a packet, in order.
+#[derive(Default)]
+struct Granting {
+    sent: HashMap<u16, usize>,
+    granted: usize,
+}
+
+impl Granting {
+    fn is_complete(&self, filters: usize) -> bool {
+        self.granted == filters
+    }
+
+    fn sent(&mut self, packet_id: u16) {
+        let index = self.sent.len();
+        self.sent.insert(packet_id, index);
+    }
+
+    /// The index of a filter that was refused, and why.
+    fn answered(&mut self, ack: &SubAck) -> Result<(), (usize, String)> {
+        let index = self.sent.get(&ack.pkid).copied().unwrap_or_default();
+        for code in &ack.return_codes {
+            match code {
+                SubscribeReasonCode::Success(_) => {}
+                SubscribeReasonCode::NotAuthorized => {
+                    return Err((index, "not authorized (0x87)".to_owned()));
+                }
+                SubscribeReasonCode::Failure
+                | SubscribeReasonCode::Unspecified
+                | SubscribeReasonCode::ImplementationSpecific
+                | SubscribeReasonCode::TopicFilterInvalid
+                | SubscribeReasonCode::PkidInUse
+                | SubscribeReasonCode::QuotaExceeded
+                | SubscribeReasonCode::SharedSubscriptionsNotSupported
+                | SubscribeReasonCode::SubscriptionIdNotSupported
+                | SubscribeReasonCode::WildcardSubscriptionsNotSupported => {
+                    return Err((index, format!("{code:?}")));
+                }
+            }
+        }
+        self.granted += 1;
+        Ok(())
+    }
+}
+
+impl Link {
+    /// Serves the connection until it ends.
+    pub(super) async fn serve(mut self, to: &mpsc::Sender<Incoming>) -> ConnectionError {
+        for publish in std::mem::take(&mut self.early) {
+            deliver(&self.live, to, publish);
+        }
+        loop {
+            match self.eventloop.poll().await {
+                Ok(Event::Incoming(Packet::Publish(publish))) => deliver(&self.live, to, publish),
+                Ok(Event::Incoming(_) | Event::Outgoing(_) | Event::Auth(_)) => {}
+                Err(error) => return error,
+            }
+        }
+    }
+}
+
+/// Hands over what arrived, without waiting.
+fn deliver(live: &Live, to: &mpsc::Sender<Incoming>, publish: Publish) {
+    let Ok(topic) = std::str::from_utf8(&publish.topic).map(str::to_owned) else {
+        return;
+    };
+    if topic == live.inbox {
+        live.take_reply(publish);
+        return;
+    }
+    let incoming = Incoming::sort(topic, &publish);
+    let Err(refused) = to.try_send(incoming) else {
+        return;
+    };
+    match refused.into_inner() {
+        Incoming::Request(request) => live.answer_busy(&request),
+        Incoming::Message { topic, .. } => {
+            tracing::warn!(topic, "too many messages wait, this one is dropped");
+        }
+        Incoming::Connected { .. } | Incoming::Disconnected { .. } => {}
+    }
+}
+
+/// A new MQTT client id: login, host, local time as the original has it, and chance, so that neither two connections
+/// of one millisecond nor anybody's guess hit the same (T29). Less than 128 bytes for logins up to 64.
+fn new_client_id(login: &str) -> String {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    let host = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_default();
+    let host: String = host
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        .take(24)
+        .collect();
+    let now = jiff::Zoned::now();
+    let millis = now.timestamp().as_millisecond();
+    // A clock that stands or steps back must not give the same text again.
+    let unique = LAST
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+            Some(millis.max(last.saturating_add(1)))
+        })
+        .map_or(millis, |last| millis.max(last.saturating_add(1)));
+    let shown = jiff::Timestamp::from_millisecond(unique)
+        .map_or(now.clone(), |stamp| stamp.to_zoned(now.time_zone().clone()));
+    let chance: u32 = rand::random();
+    format!(
+        "{login}-{host}-{}.{:03}-{chance:08x}",
+        shown.strftime("%Y%m%d%H%M%S"),
+        shown.subsec_nanosecond() / 1_000_000
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_ids_are_unique_and_short() {
+        let login = "x".repeat(64);
+        let ids: std::collections::HashSet<_> = (0..200).map(|_| new_client_id(&login)).collect();
+        assert_eq!(ids.len(), 200);
+        for id in ids {
+            assert!(
+                id.len() <= 128 && id.starts_with(&login) && topics::is_topic(&id),
+                "{id}"
+            );
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! When to try to connect again.
+//!
+//! Invariants: pure; delays stay within 100 ms … 30 s, or 10 … 200 ms while a core is awaited, ± jitter (spec §7, §8).
+
+use std::time::Duration;
+use supervision::backoff::{Jitter, restart_delay};
+use supervision::policy::{RestartMode, RestartPolicy};
+
+/// A connection that lasted this long was good: the next delay is a first one again.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+const LAZY: RestartPolicy = RestartPolicy {
+    mode: RestartMode::Always,
+    first_delay: Duration::from_millis(100),
+    delay: Duration::from_millis(200),
+    factor: 2.0,
+    max_delay: Duration::from_secs(30),
+    jitter: 0.3,
+    stable_after: STABLE_AFTER,
+};
+
+/// For the first start of a core, which is ready within a fraction of a second.
+const EAGER: RestartPolicy = RestartPolicy {
+    first_delay: Duration::from_millis(10),
+    delay: Duration::from_millis(10),
+    factor: 1.5,
+    max_delay: Duration::from_millis(200),
+    jitter: 0.1,
+    ..LAZY
+};
+
+/// How often it failed in a row, and the chance in the delays.
+#[derive(Debug)]
+pub(super) struct Retry {
+    failures: u32,
+    jitter: Jitter,
+}
+
+impl Retry {
+    pub(super) fn new(seed: u64) -> Self {
+        Retry {
+            failures: 0,
+            jitter: Jitter::seeded(seed),
+        }
+    }
+
+    /// Attempts in a row that failed, or connections that did not last.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// A connection ended after `lasted`.
+    pub(super) fn ended(&mut self, lasted: Duration) {
+        if lasted >= STABLE_AFTER {
+            self.failures = 0;
+        }
+    }
+
+    /// Somebody knows that it may work now.
+    pub(super) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// How long to wait before the next attempt.
+    pub(super) fn next_delay(&mut self, eager: bool) -> Duration {
+        let policy = if eager { &EAGER } else { &LAZY };
+        let delay = restart_delay(policy, self.failures, &mut self.jitter);
+        self.failures = self.failures.saturating_add(1);
+        delay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_within_their_bounds() {
+        let mut retry = Retry::new(7);
+        let delays: Vec<_> = (0..40).map(|_| retry.next_delay(false)).collect();
+        assert!(delays[0] >= Duration::from_millis(70) && delays[0] <= Duration::from_millis(130));
+        assert!(delays[20] >= Duration::from_secs(20));
+        assert!(delays.iter().all(|delay| *delay <= Duration::from_secs(30)));
+        retry.ended(Duration::from_secs(1));
+        assert_eq!(retry.failures(), 40);
+        retry.ended(STABLE_AFTER);
+        assert_eq!(retry.failures(), 0);
+        let eager: Vec<_> = (0..40).map(|_| retry.next_delay(true)).collect();
+        assert!(eager[0] <= Duration::from_millis(11));
+        assert!(
+            eager
+                .iter()
+                .all(|delay| *delay <= Duration::from_millis(200))
+        );
+    }
+}
