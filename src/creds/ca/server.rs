@@ -1,0 +1,215 @@
+//! The hub's key and its server certificate.
+//!
+//! Invariants: `hubKey.pem` is made once and never replaced, as every token hangs on it (HP 1.16); `hubCert.pem` is replaced
+//! only by one that serves better, and not at all while the present one serves.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use super::issue::unique_addresses;
+use super::{Ca, CaError, SERVER_LIFE, Signing};
+use crate::atomic;
+use crate::check::{Certificate, Validity};
+use crate::files::{HUB_CERT, HUB_KEY};
+use crate::keys::{self, KeyPair, PUBLIC_MODE};
+use crate::time::UnixTime;
+
+/// Share of its life after which a server certificate is renewed at the next start (spec §6).
+const RENEW_AT: f64 = 2.0 / 3.0;
+
+/// Under which names clients reach the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerNames {
+    hostname: String,
+    addresses: Vec<IpAddr>,
+}
+
+impl ServerNames {
+    /// `localhost` and both loopback addresses, this host name and these addresses. No network or DNS is asked (T26).
+    #[must_use]
+    pub fn new(hostname: &str, addresses: &[IpAddr]) -> Self {
+        ServerNames {
+            hostname: hostname.trim().to_owned(),
+            addresses: addresses.to_vec(),
+        }
+    }
+
+    /// Common name of the subject: `nats-{hostname}`, as the Go cores name it, the MQTT one too (HP 1.18).
+    pub(super) fn common_name(&self) -> String {
+        format!(
+            "nats-{}",
+            if self.hostname.is_empty() {
+                "localhost"
+            } else {
+                &self.hostname
+            }
+        )
+    }
+
+    /// Host names without repetition. One that a certificate cannot express is left out: nobody can ask for it.
+    pub(super) fn dns_names(&self) -> Vec<String> {
+        let mut names = vec!["localhost".to_owned()];
+        let fits = self
+            .hostname
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+        if fits && !self.hostname.is_empty() && self.hostname != "localhost" {
+            names.push(self.hostname.clone());
+        }
+        names
+    }
+
+    /// Addresses without repetition.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        let loopback = [
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ];
+        unique_addresses(loopback.into_iter().chain(self.addresses.iter().copied()))
+    }
+
+    fn are_in(&self, cert: &Certificate) -> bool {
+        self.dns_names()
+            .iter()
+            .all(|name| cert.dns_names().contains(name))
+            && self
+                .addresses()
+                .iter()
+                .all(|address| cert.addresses().contains(address))
+    }
+}
+
+/// Where the server certificate came from, for one line in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerOrigin {
+    /// The one on disk serves.
+    Found,
+    /// Made now; why the one on disk did not do.
+    Made {
+        /// Completes "hubCert.pem …".
+        why: &'static str,
+    },
+    /// The one on disk should be renewed but still serves, and nothing can be signed (T35).
+    KeptInNeed {
+        /// Completes "hubCert.pem …".
+        why: &'static str,
+        /// Why nothing can be signed.
+        cause: String,
+    },
+}
+
+/// Key and certificate of the server.
+#[derive(Debug)]
+pub struct Server {
+    /// `hubKey.pem`: TLS key of the server and signer of tokens.
+    pub key: KeyPair,
+    /// Content of `hubCert.pem`: the leaf only.
+    pub cert_pem: String,
+    /// The same, read.
+    pub cert: Certificate,
+    /// Where it came from.
+    pub origin: ServerOrigin,
+}
+
+/// How far the certificate on disk serves.
+enum Present {
+    Serves(String, Certificate),
+    ServesFor(String, Certificate, &'static str),
+    Useless(&'static str),
+}
+
+/// Loads `hubKey.pem` and `hubCert.pem` from the folder `certs`, and makes what is missing or no longer serves.
+///
+/// The certificate is renewed from 2/3 of its life on, when it is of another key or CA, and when a name is missing in it.
+/// When nothing can be signed, one that is in date, of our key and CA is kept with whatever names it has.
+///
+/// # Errors
+/// The file, what is wrong and the way out. Without a CA key no `hubKey.pem` is made, as no certificate could follow.
+pub fn load_or_create_server(
+    certs: &Path,
+    ca: &Ca,
+    names: &ServerNames,
+    now: UnixTime,
+) -> Result<Server, CaError> {
+    let path = certs.join(HUB_CERT);
+    let key = match &ca.signing {
+        Signing::Possible(_) => keys::load_or_create_key(&certs.join(HUB_KEY))?.0,
+        Signing::Impossible(_) => keys::load(&certs.join(HUB_KEY))?,
+    };
+    let present = judge(&path, &key, ca, names, now);
+    let (why, kept) = match present {
+        Present::Serves(cert_pem, cert) => {
+            return Ok(Server {
+                key,
+                cert_pem,
+                cert,
+                origin: ServerOrigin::Found,
+            });
+        }
+        Present::ServesFor(cert_pem, cert, why) => (why, Some((cert_pem, cert))),
+        Present::Useless(why) => (why, None),
+    };
+    let issuer = match (&ca.signing, kept) {
+        (Signing::Possible(issuer), _) => issuer,
+        (Signing::Impossible(reason), Some((cert_pem, cert))) => {
+            let origin = ServerOrigin::KeptInNeed {
+                why,
+                cause: reason.to_string(),
+            };
+            return Ok(Server {
+                key,
+                cert_pem,
+                cert,
+                origin,
+            });
+        }
+        (Signing::Impossible(reason), None) => {
+            return Err(CaError::NoServerCert {
+                path,
+                why,
+                cause: reason.to_string(),
+            });
+        }
+    };
+    let cert_pem = issuer.server(names, key.public(), SERVER_LIFE, now)?;
+    let cert = match Certificate::from_pem(&cert_pem) {
+        Ok(cert) => cert,
+        Err(fault) => return Err(CaError::Content { path, fault }),
+    };
+    atomic::write(&path, cert_pem.as_bytes(), PUBLIC_MODE)?;
+    Ok(Server {
+        key,
+        cert_pem,
+        cert,
+        origin: ServerOrigin::Made { why },
+    })
+}
+
+fn judge(path: &Path, key: &KeyPair, ca: &Ca, names: &ServerNames, now: UnixTime) -> Present {
+    let cert_pem = match atomic::read_text(path) {
+        Ok(text) => text,
+        Err(error) if error.is_missing() => return Present::Useless("is missing"),
+        Err(_) => return Present::Useless("cannot be read"),
+    };
+    let Ok(cert) = Certificate::from_pem(&cert_pem) else {
+        return Present::Useless("is damaged");
+    };
+    if !cert.is_of_key(key.public()) {
+        return Present::Useless("is of another key");
+    }
+    if !cert.is_signed_by(&ca.cert) {
+        return Present::Useless("is signed by another CA");
+    }
+    match cert.validity(now) {
+        Validity::Expired => Present::Useless("is expired"),
+        // The clock was set back, or is not set yet: new dates would be no better.
+        Validity::NotYet => Present::Serves(cert_pem, cert),
+        Validity::Valid if !names.are_in(&cert) => {
+            Present::ServesFor(cert_pem, cert, "lacks a name of this machine")
+        }
+        Validity::Valid if now >= cert.renew_after(RENEW_AT) => {
+            Present::ServesFor(cert_pem, cert, "is near its end")
+        }
+        Validity::Valid => Present::Serves(cert_pem, cert),
+    }
+}
