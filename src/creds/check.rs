@@ -192,7 +192,7 @@ impl Certificate {
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertFault> {
     match X509Certificate::from_der(der) {
-        Ok((rest, parsed)) if rest.is_empty() => Ok(parsed),
+        Ok(([], parsed)) => Ok(parsed),
         Ok(_) | Err(_) => Err(CertFault::Damaged),
     }
 }

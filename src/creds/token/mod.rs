@@ -253,14 +253,20 @@ fn check_client(claims: &Claims, username: &str) -> Result<(), TokenError> {
     })
 }
 
+/// All that is not about algorithm and signature means that some part cannot be read; the library's list is open.
 fn fault(error: jsonwebtoken::errors::Error) -> TokenError {
-    match error.into_kind() {
-        ErrorKind::InvalidSignature => TokenError::Signature,
+    let kind = error.into_kind();
+    if matches!(kind, ErrorKind::InvalidSignature) {
+        TokenError::Signature
+    } else if matches!(
+        kind,
         ErrorKind::InvalidAlgorithm
-        | ErrorKind::InvalidAlgorithmName
-        | ErrorKind::UnsupportedAlgorithm => TokenError::Algorithm,
-        // Everything else means that some part cannot be read; the list is open (`non_exhaustive`).
-        _ => TokenError::Malformed,
+            | ErrorKind::InvalidAlgorithmName
+            | ErrorKind::UnsupportedAlgorithm
+    ) {
+        TokenError::Algorithm
+    } else {
+        TokenError::Malformed
     }
 }
 
