@@ -1,0 +1,426 @@
+//! Every phase × every event.
+
+use super::*;
+
+const PRESENT: Run = Run(7);
+const NOW: MonoTime = MonoTime::from_origin(Duration::from_secs(1000));
+const DUE: MonoTime = MonoTime::from_origin(Duration::from_secs(1001));
+
+fn thens() -> [Then; 5] {
+    let decide = |failure| Then::Decide {
+        failure,
+        lasted: Duration::from_secs(1),
+    };
+    [
+        Then::Rest(StopCause::ByHand),
+        Then::Rest(StopCause::Shutdown),
+        Then::StartAgain,
+        decide(Failure::Ended(ExitStatus::Code(0))),
+        decide(Failure::NotReady(Duration::from_secs(30))),
+    ]
+}
+
+/// Each phase with each kind of data it may carry.
+fn phases() -> Vec<Phase> {
+    let (run, pid, since) = (PRESENT, 70, at(900_000));
+    let mut all: Vec<Phase> = [
+        Rest::NeverStarted,
+        Rest::Asked(StopCause::ByHand),
+        Rest::Asked(StopCause::All),
+        Rest::Finished,
+    ]
+    .map(|why| Phase::Stopped { why })
+    .to_vec();
+    all.extend(
+        [
+            BlockReason::Executable("x".to_owned()),
+            BlockReason::Credentials("x".to_owned()),
+            BlockReason::Settings("x".to_owned()),
+        ]
+        .map(|reason| Phase::Blocked {
+            reason,
+            retry_at: DUE,
+            attempt: 3,
+        }),
+    );
+    all.push(Phase::Preparing {
+        ticket: Ticket(5),
+        attempt: 3,
+    });
+    all.push(Phase::Spawning { run, attempt: 3 });
+    all.extend(
+        [ReadyRule::Lives(LIVES_AFTER), ReadyRule::Told].map(|rule| Phase::Proving {
+            run,
+            pid,
+            since,
+            rule,
+            deadline: DUE,
+        }),
+    );
+    all.push(Phase::Running { run, pid, since });
+    for then in thens() {
+        let decides = matches!(then, Then::Decide { .. });
+        let stages = [
+            StopStage::AwaitsSpawn,
+            StopStage::AwaitsSpawnToKill,
+            StopStage::Grace { deadline: DUE },
+        ];
+        for stage in stages {
+            // What has not begun cannot have ended.
+            if !decides || matches!(stage, StopStage::Grace { .. }) {
+                let then = then.clone();
+                all.push(Phase::Stopping { run, stage, then });
+            }
+        }
+        all.push(Phase::Killing {
+            run,
+            again_at: DUE,
+            rounds: 2,
+            then,
+        });
+    }
+    all.push(Phase::Backoff {
+        until: DUE,
+        attempt: 4,
+    });
+    all.push(Phase::Foreign { pid: 99 });
+    all
+}
+
+fn lives() -> Vec<Lifecycle> {
+    let mut all = Vec::new();
+    for phase in phases() {
+        for wish in [Wish::Up, Wish::Down] {
+            for mode in [
+                RestartMode::Always,
+                RestartMode::OnFailure,
+                RestartMode::Never,
+            ] {
+                for row in [0, 4] {
+                    let life = Lifecycle {
+                        wish,
+                        phase: phase.clone(),
+                        run: PRESENT,
+                        row,
+                        ticket: Ticket(5),
+                        ..Lifecycle::new(with_mode(mode), Run(0), 1)
+                    };
+                    all.extend(wish_fits(&life).then_some(life));
+                }
+            }
+        }
+    }
+    all
+}
+
+fn facts_of(run: Run) -> Vec<Event> {
+    let mut all = vec![Event::Spawned { run, pid: 71 }, Event::Ready { run }];
+    let text = || "x".to_owned();
+    all.extend(
+        [
+            SpawnFailure::Missing(text()),
+            SpawnFailure::Busy(text()),
+            SpawnFailure::Failed(text()),
+        ]
+        .map(|failure| Event::SpawnFailed { run, failure }),
+    );
+    for status in [
+        ExitStatus::Code(0),
+        ExitStatus::Code(3),
+        KILLED,
+        ExitStatus::Unknown,
+    ] {
+        all.push(Event::MainEnded { run, status });
+        all.push(Event::TreeEnded { run, status });
+    }
+    all
+}
+
+fn commands() -> Vec<Event> {
+    vec![
+        Event::Start,
+        Event::Stop(StopCause::ByHand),
+        Event::Stop(StopCause::All),
+        Event::Stop(StopCause::Shutdown),
+        Event::Restart,
+        Event::KillNow,
+    ]
+}
+
+/// Each event, also with numbers that are not the present ones.
+fn events() -> Vec<Event> {
+    let mut all = commands();
+    for ticket in [Ticket(4), Ticket(5), Ticket(6)] {
+        all.push(Event::Prepared(ticket));
+        let reason = BlockReason::Credentials("y".to_owned());
+        all.push(Event::PrepareFailed(ticket, reason));
+    }
+    for run in [Run(6), PRESENT, Run(8)] {
+        all.extend(facts_of(run));
+    }
+    for pid in [98, 99] {
+        all.push(Event::ForeignFound { pid });
+        all.push(Event::ForeignGone { pid });
+    }
+    all.push(Event::CauseGone);
+    all.push(Event::Tick);
+    all
+}
+
+/// Numbers the variants; a new one does not compile here, and then has to be added above.
+fn number_of_phase(phase: &Phase) -> usize {
+    match phase {
+        Phase::Stopped { .. } => 0,
+        Phase::Blocked { .. } => 1,
+        Phase::Preparing { .. } => 2,
+        Phase::Spawning { .. } => 3,
+        Phase::Proving { .. } => 4,
+        Phase::Running { .. } => 5,
+        Phase::Stopping { .. } => 6,
+        Phase::Killing { .. } => 7,
+        Phase::Backoff { .. } => 8,
+        Phase::Foreign { .. } => 9,
+    }
+}
+
+fn number_of_event(event: &Event) -> usize {
+    match event {
+        Event::Start => 0,
+        Event::Stop(_) => 1,
+        Event::Restart => 2,
+        Event::KillNow => 3,
+        Event::Prepared(_) => 4,
+        Event::PrepareFailed(..) => 5,
+        Event::Spawned { .. } => 6,
+        Event::SpawnFailed { .. } => 7,
+        Event::Ready { .. } => 8,
+        Event::MainEnded { .. } => 9,
+        Event::TreeEnded { .. } => 10,
+        Event::CauseGone => 11,
+        Event::ForeignFound { .. } => 12,
+        Event::ForeignGone { .. } => 13,
+        Event::Tick => 14,
+    }
+}
+
+/// Calls `check` with each pair and what came of it.
+fn each(mut check: impl FnMut(&Lifecycle, &Event, &Lifecycle, &Step)) {
+    for before in lives() {
+        for event in events() {
+            for now in [NOW, DUE] {
+                let mut life = before.clone();
+                let step = checked_step(&mut life, now, event.clone());
+                check(&before, &event, &life, &step);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_variant_is_left_out() {
+    let mut phases: Vec<usize> = lives().iter().map(|l| number_of_phase(&l.phase)).collect();
+    let mut events: Vec<usize> = events().iter().map(number_of_event).collect();
+    for list in [&mut phases, &mut events] {
+        list.sort_unstable();
+        list.dedup();
+    }
+    assert_eq!(phases, (0..10).collect::<Vec<_>>());
+    assert_eq!(events, (0..15).collect::<Vec<_>>());
+}
+
+#[test]
+fn facts_about_other_runs_and_looks_are_stale() {
+    let mut stale = 0;
+    each(|before, event, _, step| {
+        let fits = match event {
+            Event::Prepared(ticket) | Event::PrepareFailed(ticket, _) => {
+                matches!(&before.phase, Phase::Preparing { ticket: open, .. } if open == ticket)
+            }
+            Event::Spawned { run, .. }
+            | Event::SpawnFailed { run, .. }
+            | Event::Ready { run }
+            | Event::MainEnded { run, .. }
+            | Event::TreeEnded { run, .. } => before.phase.live_run() == Some(*run),
+            Event::Start
+            | Event::Stop(_)
+            | Event::Restart
+            | Event::KillNow
+            | Event::CauseGone
+            | Event::ForeignFound { .. }
+            | Event::ForeignGone { .. }
+            | Event::Tick => true,
+        };
+        if !fits {
+            assert_eq!(step.answer, Answer::Stale, "{event:?} in {before:?}");
+            stale += 1;
+        }
+    });
+    assert!(stale > 1000);
+}
+
+#[test]
+fn a_stop_ends_in_peace_from_everywhere() {
+    each(|before, event, after, step| {
+        let (Event::Stop(_) | Event::KillNow) = event else {
+            return;
+        };
+        assert_eq!(after.wish, Wish::Down, "{event:?} in {before:?}");
+        let signals = step
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::SignalTree(_) | Effect::KillTree(_)));
+        match &before.phase {
+            Phase::Proving { .. } | Phase::Running { .. } => {
+                assert!(signals, "{event:?} in {before:?}");
+            }
+            Phase::Stopping { stage, .. } => {
+                assert_eq!(
+                    signals,
+                    *event == Event::KillNow && matches!(stage, StopStage::Grace { .. }),
+                    "{event:?} in {before:?}"
+                );
+            }
+            Phase::Stopped { .. }
+            | Phase::Blocked { .. }
+            | Phase::Preparing { .. }
+            | Phase::Backoff { .. } => {
+                assert_eq!(
+                    after.phase.name(),
+                    PhaseName::Stopped,
+                    "{event:?} in {before:?}"
+                );
+            }
+            Phase::Spawning { .. } => {
+                assert_eq!(
+                    after.phase.name(),
+                    PhaseName::Stopping,
+                    "{event:?} in {before:?}"
+                );
+                assert!(!signals, "there is nobody to be signalled yet");
+            }
+            Phase::Killing { .. } | Phase::Foreign { .. } => {
+                assert_eq!(
+                    after.phase.name(),
+                    before.phase.name(),
+                    "{event:?} in {before:?}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn a_start_is_under_way_afterwards_from_everywhere_but_foreign() {
+    each(|before, event, after, step| {
+        let (Event::Start | Event::Restart) = event else {
+            return;
+        };
+        if let Phase::Foreign { pid } = before.phase {
+            let denial = Denial::Foreign { pid };
+            assert_eq!(step.answer, Answer::Denied(denial));
+            assert_eq!(after.wish, before.wish);
+            return;
+        }
+        assert_eq!(
+            (after.wish, after.row),
+            (Wish::Up, 0),
+            "{event:?} in {before:?}"
+        );
+        match &after.phase {
+            Phase::Stopping { then, .. } | Phase::Killing { then, .. } => {
+                assert_eq!(*then, Then::StartAgain, "{event:?} in {before:?}");
+            }
+            Phase::Preparing { attempt, .. } | Phase::Spawning { attempt, .. } => {
+                assert_eq!(*attempt, 0, "{event:?} in {before:?}");
+            }
+            Phase::Proving { .. } | Phase::Running { .. } => {
+                assert_eq!(*event, Event::Start, "a restart left {before:?} as it was");
+            }
+            Phase::Stopped { .. }
+            | Phase::Blocked { .. }
+            | Phase::Backoff { .. }
+            | Phase::Foreign { .. } => panic!("{event:?} in {before:?} left {after:?}"),
+        }
+    });
+}
+
+#[test]
+fn commands_are_answered_as_such_and_facts_as_facts() {
+    each(|before, event, _, step| {
+        let is_command = commands().contains(event);
+        match step.answer {
+            Answer::Accepted | Answer::Already | Answer::Denied(_) => {
+                assert!(is_command, "{event:?} in {before:?}");
+            }
+            Answer::Noted | Answer::Stale => assert!(!is_command, "{event:?} in {before:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_tick_comes_when_due_and_moves_on() {
+    for before in lives() {
+        let mut life = before.clone();
+        let Some(deadline) = before.next_deadline() else {
+            let step = checked_step(&mut life, seconds(1_000_000), Event::Tick);
+            assert_eq!(step.answer, Answer::Stale, "{before:?}");
+            continue;
+        };
+        let early = MonoTime::from_origin(deadline.since_origin() - Duration::from_nanos(1));
+        assert_eq!(
+            checked_step(&mut life, early, Event::Tick).answer,
+            Answer::Stale
+        );
+        assert_eq!(
+            checked_step(&mut life, deadline, Event::Tick).answer,
+            Answer::Noted
+        );
+        assert_ne!(life.phase, before.phase);
+        assert!(
+            life.next_deadline().is_none_or(|next| next > deadline),
+            "{before:?}"
+        );
+        assert_eq!(
+            checked_step(&mut life, deadline, Event::Tick).answer,
+            Answer::Stale
+        );
+    }
+}
+
+#[test]
+fn deadlines_that_begin_now_lie_ahead() {
+    each(|before, event, after, _| {
+        let (old, new) = (before.next_deadline(), after.next_deadline());
+        if old != new && *event != Event::Tick {
+            assert!(new.is_none_or(|new| new > NOW), "{event:?} in {before:?}");
+        }
+    });
+}
+
+#[test]
+fn spawned_is_reported_once_and_so_is_the_end() {
+    each(|before, event, after, step| {
+        let count = |wanted: fn(&Effect) -> bool| {
+            step.effects.iter().filter(|effect| wanted(effect)).count()
+        };
+        let noted = usize::from(step.answer == Answer::Noted);
+        let (started, ended) = (
+            count(|e| matches!(e, Effect::ReportStarted { .. })),
+            count(|e| matches!(e, Effect::ReportEnded { .. })),
+        );
+        let is = |yes: bool| if yes { noted } else { 0 };
+        assert_eq!(
+            started,
+            is(matches!(event, Event::Spawned { .. })),
+            "{event:?} in {before:?}"
+        );
+        assert_eq!(
+            ended,
+            is(matches!(event, Event::TreeEnded { .. })),
+            "{event:?} in {before:?}"
+        );
+        if ended == 1 {
+            assert_eq!(after.phase.live_run(), None);
+        }
+    });
+}

@@ -1,0 +1,447 @@
+//! Single rules of spec §9, each by an example.
+
+use super::*;
+use crate::policy::RestartMode;
+
+fn up(rules: Rules) -> Lifecycle {
+    let mut life = Lifecycle::new(rules, Run(0), 1);
+    checked_step(&mut life, at(0), Event::Start);
+    life
+}
+
+fn end(life: &mut Lifecycle, now: MonoTime, status: ExitStatus) -> Step {
+    let run = life.run;
+    checked_step(life, now, Event::TreeEnded { run, status })
+}
+
+fn effects(step: Step) -> Vec<Effect> {
+    step.effects
+}
+
+#[test]
+fn a_start_prepares_spawns_and_proves() {
+    let mut life = Lifecycle::new(steady(), Run(41), 1);
+    let step = checked_step(&mut life, at(0), Event::Start);
+    assert_eq!(effects(step), [Effect::Prepare(Ticket(1))]);
+    let step = checked_step(&mut life, at(1), Event::Prepared(Ticket(1)));
+    assert_eq!(effects(step), [Effect::Spawn(Run(42))]);
+    let (run, pid) = (Run(42), 5);
+    let step = checked_step(&mut life, at(2), Event::Spawned { run, pid });
+    assert_eq!(effects(step), [Effect::ReportStarted { run, pid }]);
+    assert_eq!(life.next_deadline(), Some(at(102)));
+    checked_step(&mut life, at(102), Event::Tick);
+    let since = at(2);
+    assert_eq!(*life.phase(), Phase::Running { run, pid, since });
+}
+
+#[test]
+fn an_early_exit_with_code_zero_is_a_failed_start_and_tried_again() {
+    let mut life = up(steady());
+    let run = bring_up(&mut life, at(0));
+    let status = ExitStatus::Code(0);
+    let step = end(&mut life, at(50), status);
+    let failure = Some(Failure::EarlyExit(status));
+    assert_eq!(
+        step.effects[0],
+        Effect::ReportEnded {
+            run,
+            status,
+            failure
+        }
+    );
+    assert_eq!(
+        (life.wish(), life.failures(), life.restarts()),
+        (Wish::Up, 1, 1)
+    );
+    assert_eq!(life.phase.name(), PhaseName::Preparing);
+}
+
+#[test]
+fn the_policy_says_which_ends_are_answered() {
+    let crash = ExitStatus::Code(1);
+    for (mode, status, expected) in [
+        (
+            RestartMode::Always,
+            ExitStatus::Code(0),
+            PhaseName::Preparing,
+        ),
+        (
+            RestartMode::OnFailure,
+            ExitStatus::Code(0),
+            PhaseName::Stopped,
+        ),
+        (RestartMode::OnFailure, crash, PhaseName::Preparing),
+        (RestartMode::OnFailure, KILLED, PhaseName::Preparing),
+        (
+            RestartMode::OnFailure,
+            ExitStatus::Unknown,
+            PhaseName::Preparing,
+        ),
+        (RestartMode::Never, crash, PhaseName::Stopped),
+    ] {
+        let mut life = up(with_mode(mode));
+        bring_to_running(&mut life, at(0));
+        end(&mut life, at(5_000), status);
+        assert_eq!(life.phase.name(), expected, "{mode:?} {status:?}");
+        assert_eq!(life.wish(), Wish::Up);
+        if expected == PhaseName::Stopped {
+            assert_eq!(
+                *life.phase(),
+                Phase::Stopped {
+                    why: Rest::Finished
+                }
+            );
+            checked_step(&mut life, at(6_000), Event::Start);
+            assert_eq!(life.phase.name(), PhaseName::Preparing);
+        }
+    }
+}
+
+#[test]
+fn a_stop_takes_grace_then_kills_ever_slower() {
+    let mut life = up(steady());
+    let run = bring_to_running(&mut life, at(0));
+    let stop = Event::Stop(StopCause::ByHand);
+    assert_eq!(
+        effects(checked_step(&mut life, at(1_000), stop.clone())),
+        [Effect::SignalTree(run)]
+    );
+    assert_eq!(life.next_deadline(), Some(at(6_000)));
+    // A second stop does not begin the grace anew.
+    assert!(effects(checked_step(&mut life, at(3_000), stop)).is_empty());
+    assert_eq!(life.next_deadline(), Some(at(6_000)));
+    let mut now = at(6_000);
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        assert_eq!(
+            effects(checked_step(&mut life, now, Event::Tick)),
+            [Effect::KillTree(run)]
+        );
+        let next = life.next_deadline().unwrap();
+        pauses.push(next.since(now).as_millis());
+        now = next;
+    }
+    assert_eq!(pauses, [50, 100, 200, 400, 800, 1600, 3200, 3200, 3200]);
+    end(&mut life, now, KILLED);
+    let why = Rest::Asked(StopCause::ByHand);
+    assert_eq!(*life.phase(), Phase::Stopped { why });
+}
+
+#[test]
+fn a_stop_before_the_process_is_there_waits_for_it() {
+    for (event, effect) in [
+        (Event::Stop(StopCause::All), Effect::SignalTree(Run(1))),
+        (Event::KillNow, Effect::KillTree(Run(1))),
+    ] {
+        let mut life = up(steady());
+        checked_step(&mut life, at(0), Event::Prepared(Ticket(1)));
+        checked_step(&mut life, at(1), event);
+        assert_eq!(life.next_deadline(), None);
+        let (run, pid) = (Run(1), 5);
+        let step = checked_step(&mut life, at(2), Event::Spawned { run, pid });
+        assert_eq!(effects(step), [Effect::ReportStarted { run, pid }, effect]);
+        end(&mut life, at(3), KILLED);
+        assert_eq!(life.phase.name(), PhaseName::Stopped);
+    }
+}
+
+#[test]
+fn a_stop_before_an_exec_that_fails_is_kept() {
+    let mut life = up(steady());
+    checked_step(&mut life, at(0), Event::Prepared(Ticket(1)));
+    checked_step(&mut life, at(1), Event::Stop(StopCause::ByHand));
+    let failure = SpawnFailure::Failed("x".to_owned());
+    let event = Event::SpawnFailed {
+        run: Run(1),
+        failure,
+    };
+    checked_step(&mut life, at(2), event);
+    assert_eq!(life.phase.name(), PhaseName::Stopped);
+    assert_eq!(life.failures(), 0);
+}
+
+#[test]
+fn a_start_during_a_stop_gives_a_new_run_and_a_stop_takes_it_back() {
+    let mut life = up(steady());
+    let old = bring_to_running(&mut life, at(0));
+    checked_step(&mut life, at(1_000), Event::Stop(StopCause::ByHand));
+    assert_eq!(
+        checked_step(&mut life, at(1_001), Event::Start).answer,
+        Answer::Accepted
+    );
+    assert_eq!(life.phase.name(), PhaseName::Stopping);
+    let mut other = life.clone();
+    end(&mut life, at(1_010), ExitStatus::Code(0));
+    assert!(bring_to_running(&mut life, at(1_010)) > old);
+    assert_eq!(life.failures(), 0);
+
+    checked_step(&mut other, at(1_002), Event::Stop(StopCause::All));
+    end(&mut other, at(1_010), ExitStatus::Code(0));
+    assert_eq!(other.phase.name(), PhaseName::Stopped);
+}
+
+#[test]
+fn what_outlives_the_main_process_is_ended_before_the_next_run() {
+    let mut life = up(steady());
+    let run = bring_to_running(&mut life, at(0));
+    let status = ExitStatus::Code(1);
+    let step = checked_step(&mut life, at(2_000), Event::MainEnded { run, status });
+    assert_eq!(effects(step), [Effect::SignalTree(run)]);
+    assert_eq!(life.phase.name(), PhaseName::Stopping);
+    checked_step(&mut life, at(7_000), Event::Tick);
+    assert_eq!(life.phase.name(), PhaseName::Killing);
+    let step = end(&mut life, at(7_001), status);
+    let failure = Some(Failure::Ended(status));
+    assert_eq!(
+        step.effects[0],
+        Effect::ReportEnded {
+            run,
+            status,
+            failure
+        }
+    );
+    // It is its main process that lasted, not what hung on.
+    assert_eq!(life.last_failure().unwrap().lasted, Duration::from_secs(2));
+    assert_eq!(life.phase.name(), PhaseName::Preparing);
+}
+
+#[test]
+fn stragglers_that_show_when_the_main_process_ends_get_the_signal_too() {
+    let mut life = up(steady());
+    let run = bring_to_running(&mut life, at(0));
+    checked_step(&mut life, at(1_000), Event::Stop(StopCause::ByHand));
+    let status = ExitStatus::Code(0);
+    let ended = Event::MainEnded { run, status };
+    let step = checked_step(&mut life, at(1_010), ended.clone());
+    assert_eq!(effects(step), [Effect::SignalTree(run)]);
+    checked_step(&mut life, at(6_000), Event::Tick);
+    let step = checked_step(&mut life, at(6_001), ended);
+    assert_eq!(effects(step), [Effect::KillTree(run)]);
+}
+
+#[test]
+fn what_is_not_ready_in_time_is_stopped_and_counts_as_a_failure() {
+    let mut rules = told();
+    // Longer than the window: what never was ready was never stable.
+    rules.start_timeout = Duration::from_secs(90);
+    let mut life = up(rules);
+    let mut now = at(0);
+    let mut delays = Vec::new();
+    for _ in 0..5 {
+        let run = bring_up(&mut life, now);
+        now = life.next_deadline().unwrap();
+        let step = checked_step(&mut life, now, Event::Tick);
+        assert_eq!(effects(step), [Effect::SignalTree(run)]);
+        end(&mut life, now, ExitStatus::Code(0));
+        let failure = Failure::NotReady(Duration::from_secs(90));
+        assert_eq!(life.last_failure().unwrap().failure, failure);
+        let next = life.next_deadline().unwrap_or(now);
+        delays.push(next.since(now).as_secs());
+        now = next;
+        checked_step(&mut life, now, Event::Tick);
+    }
+    assert_eq!(delays, [0, 1, 2, 4, 8]);
+}
+
+#[test]
+fn readiness_is_told_or_proved_by_the_rule_the_run_began_with() {
+    let mut life = up(told());
+    let run = bring_up(&mut life, at(0));
+    life.set_rules(steady());
+    checked_step(&mut life, at(200), Event::Tick);
+    assert_eq!(life.phase.name(), PhaseName::Starting);
+    checked_step(&mut life, at(300), Event::Ready { run });
+    assert_eq!(life.phase.name(), PhaseName::Running);
+
+    let mut life = up(steady());
+    let run = bring_up(&mut life, at(0));
+    life.set_rules(told());
+    assert_eq!(
+        checked_step(&mut life, at(1), Event::Ready { run }).answer,
+        Answer::Stale
+    );
+    checked_step(&mut life, at(100), Event::Tick);
+    assert_eq!(life.phase.name(), PhaseName::Running);
+}
+
+#[test]
+fn a_restart_by_hand_ends_the_row_but_not_the_count_of_restarts() {
+    let mut life = up(steady());
+    let mut now = at(0);
+    for _ in 0..4 {
+        bring_to_running(&mut life, now);
+        now = now.after(Duration::from_secs(1));
+        end(&mut life, now, ExitStatus::Code(1));
+        now = life.next_deadline().unwrap_or(now);
+        checked_step(&mut life, now, Event::Tick);
+    }
+    let old = bring_to_running(&mut life, now);
+    assert_eq!((life.row, life.restarts()), (4, 4));
+    checked_step(&mut life, now, Event::Restart);
+    assert_eq!((life.row, life.restarts()), (0, 4));
+    end(&mut life, now, ExitStatus::Code(0));
+    assert!(bring_to_running(&mut life, now) > old);
+    end(
+        &mut life,
+        now.after(Duration::from_secs(1)),
+        ExitStatus::Code(1),
+    );
+    assert_eq!(
+        life.phase.name(),
+        PhaseName::Preparing,
+        "the first restart is at once again"
+    );
+    checked_step(&mut life, now, Event::Stop(StopCause::ByHand));
+    checked_step(&mut life, now, Event::Start);
+    assert_eq!(life.restarts(), 0);
+}
+
+#[test]
+fn a_start_by_hand_cuts_the_delay_short() {
+    let mut life = up(steady());
+    for _ in 0..2 {
+        bring_to_running(&mut life, at(0));
+        end(&mut life, at(500), ExitStatus::Code(1));
+    }
+    assert_eq!(life.phase.name(), PhaseName::Backoff);
+    let step = checked_step(&mut life, at(501), Event::Start);
+    assert!(matches!(step.effects[..], [Effect::Prepare(_)]));
+    bring_to_running(&mut life, at(501));
+    end(&mut life, at(700), ExitStatus::Code(1));
+    assert_eq!(life.phase.name(), PhaseName::Preparing);
+}
+
+#[test]
+fn a_blocked_start_is_tried_ever_slower_and_at_once_when_the_cause_goes() {
+    let mut life = up(steady());
+    let mut now = at(0);
+    let mut fail = |life: &mut Lifecycle| {
+        let reason = BlockReason::Executable("gone".to_owned());
+        blocked(life, now, reason);
+        let pause = life.next_deadline().unwrap().since(now);
+        now = life.next_deadline().unwrap();
+        checked_step(life, now, Event::Tick);
+        pause
+    };
+    let pauses: Vec<Duration> = (0..10).map(|_| fail(&mut life)).collect();
+    assert!(pauses[0] <= Duration::from_millis(275), "{pauses:?}");
+    assert!(pauses[9] >= Duration::from_secs(27), "{pauses:?}");
+    // Seen while the look is under way: the next look comes soon.
+    checked_step(&mut life, at(0), Event::CauseGone);
+    assert!(fail(&mut life) <= Duration::from_millis(275));
+    let reason = BlockReason::Executable("gone".to_owned());
+    blocked(&mut life, at(0), reason);
+    let step = checked_step(&mut life, at(1), Event::CauseGone);
+    assert!(matches!(step.effects[..], [Effect::Prepare(_)]));
+}
+
+#[test]
+fn a_file_that_is_busy_at_exec_is_tried_ever_slower() {
+    let mut life = up(steady());
+    let mut now = at(0);
+    let mut last = Duration::ZERO;
+    for _ in 0..5 {
+        prepared(&mut life, now);
+        let failure = SpawnFailure::Busy("text file busy".to_owned());
+        let run = life.run;
+        checked_step(&mut life, now, Event::SpawnFailed { run, failure });
+        let next = life.next_deadline().unwrap();
+        assert!(next.since(now) > last);
+        (last, now) = (next.since(now), next);
+        checked_step(&mut life, now, Event::Tick);
+    }
+    assert_eq!(life.failures(), 0, "waiting is no failure");
+}
+
+#[test]
+fn a_foreign_copy_is_not_doubled_and_followed_when_it_goes() {
+    let mut life = up(steady());
+    checked_step(&mut life, at(0), Event::ForeignFound { pid: 9 });
+    assert_eq!(*life.phase(), Phase::Foreign { pid: 9 });
+    let denied = Answer::Denied(Denial::Foreign { pid: 9 });
+    for command in [Event::Start, Event::Restart] {
+        assert_eq!(checked_step(&mut life, at(1), command).answer, denied);
+    }
+    let mut stopped = life.clone();
+    assert_eq!(
+        checked_step(&mut life, at(2), Event::ForeignGone { pid: 8 }).answer,
+        Answer::Stale
+    );
+    checked_step(&mut life, at(2), Event::ForeignGone { pid: 9 });
+    bring_to_running(&mut life, at(3));
+
+    let by_hand = Event::Stop(StopCause::ByHand);
+    assert_eq!(checked_step(&mut stopped, at(2), by_hand).answer, denied);
+    checked_step(&mut stopped, at(3), Event::ForeignGone { pid: 9 });
+    let why = Rest::Asked(StopCause::ByHand);
+    assert_eq!(*stopped.phase(), Phase::Stopped { why });
+}
+
+#[test]
+fn the_stop_of_all_passes_over_foreign_copies_and_what_never_ran() {
+    for event in [
+        Event::Stop(StopCause::All),
+        Event::Stop(StopCause::Shutdown),
+        Event::KillNow,
+    ] {
+        let mut life = Lifecycle::new(steady(), Run(0), 1);
+        checked_step(&mut life, at(0), Event::ForeignFound { pid: 9 });
+        assert_eq!(
+            checked_step(&mut life, at(1), event).answer,
+            Answer::Already
+        );
+        assert_eq!(*life.phase(), Phase::Foreign { pid: 9 });
+    }
+    let mut life = Lifecycle::new(steady(), Run(0), 1);
+    checked_step(&mut life, at(0), Event::Stop(StopCause::All));
+    let why = Rest::NeverStarted;
+    assert_eq!(*life.phase(), Phase::Stopped { why });
+}
+
+#[test]
+fn kill_now_takes_no_grace() {
+    let mut life = up(steady());
+    let run = bring_to_running(&mut life, at(0));
+    checked_step(&mut life, at(1), Event::Stop(StopCause::Shutdown));
+    let step = checked_step(&mut life, at(2), Event::KillNow);
+    assert_eq!(effects(step), [Effect::KillTree(run)]);
+    assert_eq!(life.next_deadline(), Some(at(52)));
+}
+
+#[test]
+fn a_number_is_not_used_again_when_exec_fails() {
+    let mut life = up(steady());
+    prepared(&mut life, at(0));
+    let failure = SpawnFailure::Failed("fork/exec x: permission denied".to_owned());
+    let failed = Event::SpawnFailed {
+        run: Run(1),
+        failure,
+    };
+    let step = checked_step(&mut life, at(0), failed.clone());
+    assert!(
+        matches!(step.effects[..], [Effect::Prepare(_)]),
+        "nothing began, nothing ended"
+    );
+    prepared(&mut life, at(0));
+    assert_eq!(checked_step(&mut life, at(0), failed).answer, Answer::Stale);
+    assert_eq!(
+        *life.phase(),
+        Phase::Spawning {
+            run: Run(2),
+            attempt: 0
+        }
+    );
+}
+
+#[test]
+fn a_clock_that_stands_still_or_jumps_far_breaks_nothing() {
+    let mut life = up(steady());
+    bring_to_running(&mut life, at(0));
+    let end_of_time = MonoTime::from_origin(Duration::MAX);
+    end(&mut life, end_of_time, ExitStatus::Code(1));
+    bring_to_running(&mut life, end_of_time);
+    let stop = Event::Stop(StopCause::ByHand);
+    checked_step(&mut life, end_of_time, stop);
+    checked_step(&mut life, end_of_time, Event::Tick);
+    assert_eq!(life.phase.name(), PhaseName::Killing);
+}
