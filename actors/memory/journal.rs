@@ -34,6 +34,9 @@ pub enum JournalError {
         #[source]
         source: io::Error,
     },
+    /// It could not be replaced.
+    #[error(transparent)]
+    Replace(#[from] creds::atomic::AtomicError),
     /// A record has no form on disk; a mistake of this program.
     #[error("cannot encode a record for {path}")]
     Encode {
@@ -258,13 +261,13 @@ impl Journal {
     pub(super) fn rewrite<R: Serialize>(&mut self, records: &[R]) -> Result<(), JournalError> {
         let text = self.encode(records)?;
         self.file = None;
-        let written = replace(&self.path, text.as_bytes());
+        let written = creds::atomic::write(&self.path, text.as_bytes(), 0o600);
         self.rewrite_due = written.is_err();
         if written.is_ok() {
             self.len = text.len() as u64;
             self.compact_len = self.len;
         }
-        written.map_err(|source| self.write_error(source))
+        written.map_err(JournalError::Replace)
     }
 
     fn try_append(&mut self, bytes: &[u8], durable: bool) -> io::Result<()> {
@@ -304,21 +307,6 @@ fn open_to_append(path: &Path) -> io::Result<File> {
         .create(true)
         .mode(0o600)
         .open(path)
-}
-
-/// Puts a file of these bytes in place, whole or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn read_bytes(path: &Path) -> io::Result<Option<Vec<u8>>> {

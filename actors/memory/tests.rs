@@ -114,7 +114,10 @@ fn the_form_on_disk_stays_as_it_is() {
     );
     serde_json::from_str::<serde_json::Value>(&text).unwrap();
     let began = Live::Began(live("core.7.0"));
-    assert_eq!(read::<Live>(&lines(&[began.clone()])).records, [began]);
+    assert_eq!(
+        read::<Live>(&lines(std::slice::from_ref(&began))).records,
+        [began]
+    );
 }
 
 #[test]

@@ -7,8 +7,8 @@
 
 use super::journal::{Journal, JournalError, Notice};
 use super::records::Record;
+use crate::words::in_words;
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -227,16 +227,4 @@ impl<R: Record> Shared<R> {
         let records = std::mem::take(&mut queue.unwritten).into_values().collect();
         Work::Write(records, std::mem::take(&mut queue.waiters))
     }
-}
-
-/// An error with its causes, in one line.
-fn in_words(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -1,0 +1,186 @@
+//! Key pair and token of a plugin on disk (spec §6; T15, T16). Blocks.
+//!
+//! Invariants: what is on disk is replaced whole or stays; what was judged once is not judged again while the files are
+//! the same; no text holds key or token.
+
+use crate::words::in_words;
+use creds::atomic;
+use creds::check::Certificate;
+use creds::files::{self, TokenFileError};
+use creds::token::{TokenOwner, TokenState, judge_token};
+use creds::{CredentialPaths, Secret, UnixTime, keys};
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use supervision::PluginId;
+
+/// What a plugin has on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OnDisk {
+    /// Its public key, as in `{id}.pub`.
+    pub(super) key: String,
+    /// Its token.
+    pub(super) token: Token,
+}
+
+/// What its token is good for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Token {
+    /// It serves.
+    Serves,
+    /// It serves, but a new one should be fetched.
+    Due,
+    /// It does not, or there is none; why.
+    Useless(String),
+}
+
+/// The certs folder, with what was read in it.
+pub(super) struct Shelf {
+    certs: PathBuf,
+    /// From this share of its life on a token is renewed.
+    renew_at: f64,
+    read: Mutex<Read>,
+}
+
+#[derive(Default)]
+struct Read {
+    hub: Option<(Stamp, Option<String>)>,
+    plugins: HashMap<PluginId, (Files, String, TokenState)>,
+}
+
+/// The files that a judgement is about, and the hub's key it was made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Files {
+    key: Stamp,
+    public: Stamp,
+    token: Stamp,
+    hub: Option<String>,
+}
+
+/// A file as it was at one moment: device, inode, length, times of content and of the rest; none when it was not there.
+type Stamp = Option<(u64, u64, u64, (i64, i64), (i64, i64))>;
+
+fn stamp(path: &Path) -> Stamp {
+    let meta = std::fs::metadata(path).ok()?;
+    let (modified, changed) = (
+        (meta.mtime(), meta.mtime_nsec()),
+        (meta.ctime(), meta.ctime_nsec()),
+    );
+    Some((meta.dev(), meta.ino(), meta.len(), modified, changed))
+}
+
+impl Shelf {
+    /// A shelf of the folder `certs`; touches nothing yet.
+    pub(super) fn new(certs: PathBuf, renew_at: f64) -> Self {
+        Shelf {
+            certs,
+            renew_at,
+            read: Mutex::default(),
+        }
+    }
+
+    /// Where the token of a plugin lies.
+    pub(super) fn token_path(&self, id: &PluginId) -> PathBuf {
+        self.certs.join(format!("{id}.token"))
+    }
+
+    /// What `id` has on disk at `now`. A missing key pair is made.
+    ///
+    /// # Errors
+    /// Names the file, the cause and the way out.
+    pub(super) fn look(&self, id: &PluginId, now: UnixTime) -> Result<OnDisk, String> {
+        let paths = CredentialPaths::new(&self.certs, id.as_str()).map_err(|e| in_words(&e))?;
+        let files = Files {
+            key: stamp(&paths.key),
+            public: stamp(&paths.public),
+            token: stamp(&paths.token),
+            hub: self.hub_key(),
+        };
+        if files.key.is_some()
+            && let Some((before, key, state)) = self.lock().plugins.get(id)
+            && *before == files
+        {
+            return Ok(OnDisk {
+                key: key.clone(),
+                token: token_of(state, now),
+            });
+        }
+        let (pair, origin) =
+            keys::load_or_create(&self.certs, id.as_str()).map_err(|e| in_words(&e))?;
+        match origin {
+            keys::KeyOrigin::Found => {}
+            keys::KeyOrigin::Created => tracing::info!(plugin = %id, "made a key pair"),
+            keys::KeyOrigin::PublicRewritten => {
+                tracing::warn!(plugin = %id, "{} did not belong to its key and was written anew", paths.public.display());
+            }
+        }
+        let key = pair.public_text();
+        let state = match files::read_token(&paths.token) {
+            Ok(token) => {
+                let owner = TokenOwner {
+                    client_id: id.as_str(),
+                    public_text: &key,
+                    hub_public_text: files.hub.as_deref(),
+                };
+                judge_token(token.expose(), owner, now, self.renew_at)
+            }
+            Err(error @ TokenFileError::Nats { .. }) => return Err(in_words(&error)),
+            // Whatever is there instead, a new token takes its place, or says why it cannot.
+            Err(error @ (TokenFileError::Empty { .. } | TokenFileError::File(_))) => {
+                return Ok(OnDisk {
+                    key,
+                    token: Token::Useless(in_words(&error)),
+                });
+            }
+        };
+        let token = token_of(&state, now);
+        self.lock()
+            .plugins
+            .insert(id.clone(), (files, key.clone(), state));
+        Ok(OnDisk { key, token })
+    }
+
+    /// Puts a new token in place.
+    ///
+    /// # Errors
+    /// Names the file and the cause; the old token is still there.
+    pub(super) fn put(&self, id: &PluginId, token: String) -> Result<(), String> {
+        files::write_token(&self.token_path(id), &Secret::new(token))
+            .map_err(|e| format!("{}; it is tried again", in_words(&e)))
+    }
+
+    /// The hub's public key, when its certificate is there.
+    fn hub_key(&self) -> Option<String> {
+        let path = self.certs.join(files::HUB_CERT);
+        let now = stamp(&path);
+        if let Some((before, key)) = &self.lock().hub
+            && *before == now
+        {
+            return key.clone();
+        }
+        let key = atomic::read_text(&path)
+            .ok()
+            .and_then(|text| Certificate::from_pem(&text).ok())
+            .and_then(|cert| cert.public_key())
+            .map(|key| key.text());
+        self.lock().hub = Some((now, key.clone()));
+        key
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a token that was judged before is good for now.
+fn token_of(state: &TokenState, now: UnixTime) -> Token {
+    match state {
+        TokenState::Valid { renew_after } if now < *renew_after => Token::Serves,
+        // It is judged again with its end when that was not known.
+        TokenState::Valid { .. } => Token::Due,
+        TokenState::Due { expires } if now < *expires => Token::Due,
+        TokenState::Due { .. } => Token::Useless("it has expired".to_owned()),
+        TokenState::Invalid(why) => Token::Useless(why.to_string()),
+    }
+}

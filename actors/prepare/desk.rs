@@ -1,0 +1,127 @@
+//! Work that touches the disk, done by a few threads in the order it came.
+//!
+//! Invariants: however many ask at once, at most [`THREADS`] threads of the runtime's blocking pool are used, and none
+//! when there is nothing to do; work nobody waits for any more is not begun.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// More than processors, as one that hangs on a dead disk must not stop the others.
+const THREADS: usize = 4;
+
+/// The work failed for a mistake of this program; it was logged as a panic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("looking at its files failed by a mistake of the launcher; see its log")]
+pub(super) struct Broken;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Where work is handed in.
+#[derive(Clone, Default)]
+pub(super) struct Desk {
+    pile: Arc<Mutex<Pile>>,
+}
+
+#[derive(Default)]
+struct Pile {
+    waiting: VecDeque<Work>,
+    threads: usize,
+}
+
+impl Desk {
+    /// Has `work` done.
+    ///
+    /// # Errors
+    /// When it panics.
+    ///
+    /// # Cancel safety
+    /// Dropped before it began it is not done; dropped later it is done all the same.
+    pub(super) async fn ask<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Broken> {
+        let (reply, result) = oneshot::channel();
+        let work = move || {
+            if !reply.is_closed() {
+                // Who gave up meanwhile needs no result.
+                let _ = reply.send(work());
+            }
+        };
+        let needs_thread = {
+            let mut pile = self.lock();
+            pile.waiting.push_back(Box::new(work));
+            let needs_thread = pile.threads < THREADS;
+            pile.threads += usize::from(needs_thread);
+            needs_thread
+        };
+        if needs_thread {
+            let desk = self.clone();
+            tokio::task::spawn_blocking(move || desk.serve());
+        }
+        result.await.map_err(|_| Broken)
+    }
+
+    fn serve(&self) {
+        while let Some(work) = self.next() {
+            // The panic itself was reported by the panic hook; dropping `reply` tells who waits.
+            let _ = catch_unwind(AssertUnwindSafe(work));
+        }
+    }
+
+    fn next(&self) -> Option<Work> {
+        let mut pile = self.lock();
+        let work = pile.waiting.pop_front();
+        pile.threads -= usize::from(work.is_none());
+        work
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pile> {
+        self.pile.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[tokio::test]
+    async fn few_threads_do_much_work_and_survive_a_panic() {
+        let desk = Desk::default();
+        let busy = Arc::new(AtomicUsize::new(0));
+        let most = Arc::new(AtomicUsize::new(0));
+        let mut asked = Vec::new();
+        for number in 0..200 {
+            let (desk, busy, most) = (desk.clone(), busy.clone(), most.clone());
+            asked.push(tokio::spawn(async move {
+                let work = move || {
+                    most.fetch_max(busy.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::yield_now();
+                    busy.fetch_sub(1, Ordering::SeqCst);
+                    assert!(number % 50 != 7, "a panic on purpose");
+                    number
+                };
+                desk.ask(work).await
+            }));
+        }
+        for (number, asked) in asked.into_iter().enumerate() {
+            let expected = if number % 50 == 7 {
+                Err(Broken)
+            } else {
+                Ok(number)
+            };
+            assert_eq!(asked.await.unwrap(), expected);
+        }
+        assert!(most.load(Ordering::SeqCst) <= THREADS);
+        let idle = || async {
+            while desk.lock().threads > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), idle())
+            .await
+            .unwrap();
+    }
+}

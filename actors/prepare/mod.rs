@@ -1,0 +1,197 @@
+//! The look before a start: executable, settings, copies of others, credentials (spec §5, §6, §9).
+//!
+//! Invariants:
+//! - what blocks a start is said with file, cause and way out, and nothing on disk is worse than before;
+//! - for a plugin whose credentials are in order a start costs no request, no write and no fsync: one `getProfiles` a
+//!   connection serves all of them;
+//! - with `createPluginCred: false` neither bus nor certs folder is looked at.
+
+mod credentials;
+mod desk;
+mod directory;
+mod envfile;
+mod foreign;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use foreign::{FindForeign, Sought};
+
+use crate::ports::{Accounts, BoxFuture, Kind, Look, Plan, Preparation, Preparer};
+use credentials::{Shelf, Token};
+use creds::UnixTime;
+use desk::Desk;
+use directory::{Directory, Silence, Standing};
+use foreign::Patrol;
+use settings::{InOrder, Places};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+use supervision::PluginId;
+use supervision::lifecycle::BlockReason;
+
+/// What the preparer needs to know of the hub.
+#[derive(Debug, Clone)]
+pub struct PrepareConfig {
+    /// The plugins folder.
+    pub plugins: PathBuf,
+    /// Where the core's executable should be, when there is to be one.
+    pub core: Option<PathBuf>,
+    /// The home; relative paths of plans start there.
+    pub home: PathBuf,
+    /// Whether plugins get credentials (`createPluginCred`), and how.
+    pub credentials: Credentials,
+}
+
+/// Whether plugins get credentials.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// They are there, or not needed; nothing is looked at.
+    AreThere,
+    /// They are made in this folder.
+    Made {
+        /// The certs folder.
+        certs: PathBuf,
+        /// From which share of its life on a token is renewed; 0 to 1.
+        renew_at: f64,
+    },
+}
+
+/// The real [`Preparer`].
+pub struct DiskPreparer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    places: Arc<Places>,
+    shelf: Option<Arc<Shelf>>,
+    directory: Directory,
+    desk: Desk,
+    patrol: Patrol,
+}
+
+impl DiskPreparer {
+    /// A preparer of a hub. Touches nothing yet.
+    #[must_use]
+    pub fn new(
+        config: PrepareConfig,
+        accounts: Arc<dyn Accounts>,
+        finder: Arc<dyn FindForeign>,
+    ) -> Self {
+        let shelf = match config.credentials {
+            Credentials::AreThere => None,
+            Credentials::Made { certs, renew_at } => Some(Arc::new(Shelf::new(certs, renew_at))),
+        };
+        let inner = Inner {
+            places: Arc::new(Places {
+                plugins: config.plugins,
+                core: config.core,
+                home: config.home,
+            }),
+            shelf,
+            directory: Directory::new(accounts),
+            desk: Desk::default(),
+            patrol: Patrol::new(finder),
+        };
+        DiskPreparer {
+            inner: Arc::new(inner),
+        }
+    }
+}
+
+impl Preparer for DiskPreparer {
+    fn prepare(&self, id: PluginId, kind: Kind, plan: Plan, look: Look) -> BoxFuture<Preparation> {
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            inner
+                .prepare(&id, kind, plan, look)
+                .await
+                .unwrap_or_else(Preparation::Blocked)
+        })
+    }
+}
+
+impl Inner {
+    async fn prepare(
+        &self,
+        id: &PluginId,
+        kind: Kind,
+        plan: Plan,
+        look: Look,
+    ) -> Result<Preparation, BlockReason> {
+        let (places, asked) = (self.places.clone(), id.clone());
+        let look_at = move || places.look(&asked, kind, &plan);
+        let in_order = self.desk.ask(look_at).await;
+        let InOrder { file, env_file } =
+            in_order.map_err(|broken| BlockReason::Settings(broken.to_string()))??;
+        // The core is never foreign (spec §5), and gets no credentials of ours (spec §7).
+        if kind == Kind::Plugin {
+            if look == Look::Thorough {
+                let sought = Sought {
+                    id: id.clone(),
+                    path: file.path.clone(),
+                };
+                if let Some(pid) = self.patrol.find(sought).await {
+                    return Ok(Preparation::Foreign { pid });
+                }
+            }
+            self.credentials(id)
+                .await
+                .map_err(BlockReason::Credentials)?;
+        }
+        Ok(Preparation::Ready { file, env_file })
+    }
+
+    /// Sees to it that a plugin has valid credentials; the error names file, cause and way out.
+    async fn credentials(&self, id: &PluginId) -> Result<(), String> {
+        let Some(shelf) = &self.shelf else {
+            return Ok(());
+        };
+        let (looking, asked) = (shelf.clone(), id.clone());
+        let look = move || looking.look(&asked, UnixTime::from(SystemTime::now()));
+        let found = self.desk.ask(look).await.map_err(|b| b.to_string())??;
+        let standing = self.directory.standing(id, &found.key).await;
+        let standing = standing.map_err(|silence| without_token(shelf, id, &silence))?;
+        match (standing, found.token) {
+            (Standing::Person, _) => Err(format!(
+                "a person has the account '{id}' at the hub, which a plugin must not take over; \
+                 give the plugin another name, or remove the account: hubcli rmu {id}"
+            )),
+            (Standing::Known, Token::Serves) => Ok(()),
+            (Standing::Known, Token::Due) => {
+                if let Err(why) = self.fetch(shelf, id, &found.key).await {
+                    tracing::warn!(plugin = %id, "its token serves, but could not be renewed: {why}");
+                }
+                Ok(())
+            }
+            (Standing::Known, Token::Useless(why)) => {
+                tracing::info!(plugin = %id, "a new token is fetched: {why}");
+                self.fetch(shelf, id, &found.key).await
+            }
+            (Standing::Stranger, _) => self.fetch(shelf, id, &found.key).await,
+        }
+    }
+
+    /// Makes the plugin known, and puts its new token in place.
+    async fn fetch(&self, shelf: &Arc<Shelf>, id: &PluginId, key: &str) -> Result<(), String> {
+        let added = self.directory.add(id, key).await;
+        let token = added.map_err(|silence| without_token(shelf, id, &silence))?;
+        let (shelf, asked) = (shelf.clone(), id.clone());
+        let put = move || shelf.put(&asked, token);
+        self.desk
+            .ask(put)
+            .await
+            .map_err(|broken| broken.to_string())?
+    }
+}
+
+/// Why the auth service's silence blocks a start.
+fn without_token(shelf: &Shelf, id: &PluginId, silence: &Silence) -> String {
+    let token = shelf.token_path(id);
+    let (why, then) = match silence {
+        Silence::NoBus(why) => (why, "it is tried again when the bus is there"),
+        Silence::Refused(why) => (why, "it is tried again"),
+    };
+    let token = token.display();
+    format!("its token {token} cannot be checked or fetched: {why}; {then}")
+}
