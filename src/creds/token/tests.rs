@@ -1,3 +1,5 @@
+//! Tokens against the golden vectors and against what must be refused.
+
 use std::time::Duration;
 
 use base64::Engine;
