@@ -13,4 +13,6 @@ pub mod golang;
 pub mod hub;
 pub mod rpc;
 pub mod topics;
+#[cfg(test)]
+mod vectors;
 pub mod wire;

@@ -70,7 +70,7 @@ fn check_peer(endpoint: &Endpoint, stream: &UnixStream, owner: u32) -> Result<()
         .peer_cred()
         .map_err(|error| unreachable(endpoint, error))?;
     let uid = peer.uid();
-    if uid != 0 && uid != owner {
+    if !is_trusted(uid, owner) {
         return Err(ConnectError::UntrustedPeer {
             endpoint: endpoint.clone(),
             uid,
@@ -80,21 +80,40 @@ fn check_peer(endpoint: &Endpoint, stream: &UnixStream, owner: u32) -> Result<()
     Ok(())
 }
 
+/// Anybody may bind an abstract name while the core is down (crates.md §2).
+fn is_trusted(peer: u32, owner: u32) -> bool {
+    peer == 0 || peer == owner
+}
+
+/// How the bytes travel: plain over a unix socket, else by TLS.
+///
+/// # Errors
+/// There is no certificate of the hub's CA, or it is not valid.
+pub(super) fn transport(
+    endpoint: &Endpoint,
+    credentials: &Credentials,
+) -> Result<Transport, ConnectError> {
+    match endpoint {
+        Endpoint::Unix(_) | Endpoint::Abstract(_) => Ok(Transport::tcp()),
+        Endpoint::Tls { .. } => {
+            let config = TlsConfiguration::Rustls(tls_config(endpoint, credentials)?);
+            Ok(Transport::tls_with_config(config))
+        }
+    }
+}
+
 /// The library's options for one connection over `stream`.
 pub(super) fn mqtt_options(
     options: &Options,
     credentials: &Credentials,
     endpoint: &Endpoint,
-    stream: Stream,
+    (stream, transport): (Stream, Transport),
     mqtt_client_id: &str,
-) -> Result<MqttOptions, ConnectError> {
+) -> MqttOptions {
     // Only the host counts, as the name to be proved; the stream is there already.
-    let (host, transport) = match endpoint {
-        Endpoint::Unix(_) | Endpoint::Abstract(_) => ("localhost", Transport::tcp()),
-        Endpoint::Tls { host, .. } => {
-            let config = TlsConfiguration::Rustls(tls_config(endpoint, credentials)?);
-            (host.as_str(), Transport::tls_with_config(config))
-        }
+    let host = match endpoint {
+        Endpoint::Unix(_) | Endpoint::Abstract(_) => "localhost",
+        Endpoint::Tls { host, .. } => host,
     };
     let mut mqtt = MqttOptions::new(mqtt_client_id, Broker::tcp(host, super::endpoint::TLS_PORT));
     mqtt.set_transport(transport);
@@ -111,7 +130,7 @@ pub(super) fn mqtt_options(
         let stream = once.lock().unwrap_or_else(PoisonError::into_inner).take();
         async move { stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)) }
     });
-    Ok(mqtt)
+    mqtt
 }
 
 /// TLS 1.3 towards servers of the hub's CA and no other.
@@ -308,5 +327,16 @@ impl AsyncWrite for Stream {
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_owner_are_trusted() {
+        assert!(is_trusted(0, 1000) && is_trusted(1000, 1000));
+        assert!(!is_trusted(1001, 1000) && !is_trusted(1000, 0));
     }
 }

@@ -3,7 +3,7 @@
 //! Invariants: the loop that polls awaits nothing else; what arrives before all subscriptions are granted is kept, so
 //! that no request is lost between (T36).
 
-use super::dial::{classified, dial, mqtt_options};
+use super::dial::{classified, dial, mqtt_options, transport};
 use super::handle::Live;
 use super::{ConnectError, Credentials, Endpoint, Incoming, Options};
 use crate::topics;
@@ -55,9 +55,17 @@ async fn open_at(
     credentials: &Credentials,
     endpoint: &Endpoint,
 ) -> Result<Link, ConnectError> {
+    // First, as without it there is no need to dial.
+    let transport = transport(endpoint, credentials)?;
     let stream = dial(endpoint, credentials.owner_uid).await?;
     let mqtt_client_id = new_client_id(&options.login);
-    let mqtt = mqtt_options(options, credentials, endpoint, stream, &mqtt_client_id)?;
+    let mqtt = mqtt_options(
+        options,
+        credentials,
+        endpoint,
+        (stream, transport),
+        &mqtt_client_id,
+    );
     let (client, mut eventloop) = AsyncClient::builder(mqtt).capacity(OUTGOING).build();
     let inbox = topics::inbox(&mqtt_client_id);
     let filters: Vec<&str> = std::iter::once(inbox.as_str())

@@ -10,7 +10,7 @@ pub(super) fn in_the_words_of_go(text: &str, error: &Error) -> String {
         return "unexpected end of JSON input".to_owned();
     }
     let reported = error.to_string();
-    let Some(byte) = offending(text, error.line(), error.column(), &reported) else {
+    let Some(byte) = offending(text, error.line(), error.column()) else {
         return "unexpected end of JSON input".to_owned();
     };
     let place = if reported.starts_with("expected value") {
@@ -48,7 +48,7 @@ pub(super) fn in_the_words_of_go(text: &str, error: &Error) -> String {
 }
 
 /// The byte at a place of the text as the parser counts: lines from 1, columns in bytes from 1.
-fn offending(text: &str, line: usize, column: usize, reported: &str) -> Option<u8> {
+fn offending(text: &str, line: usize, column: usize) -> Option<u8> {
     let mut rest = text.as_bytes();
     for _ in 1..line {
         let end = rest.iter().position(|byte| *byte == b'\n')?;
@@ -58,7 +58,6 @@ fn offending(text: &str, line: usize, column: usize, reported: &str) -> Option<u
     let Some(at) = column.checked_sub(1) else {
         return Some(b'\n');
     };
-    let _ = reported;
     rest.get(at).copied()
 }
 
