@@ -1,0 +1,239 @@
+//! The way in: one host per program and home, which starts processes and looks after what they leave behind.
+//!
+//! Invariants: the main thread starts no processes but through a host (its other children are taken for orphans, and
+//! reaped a moment after their end if nobody else did); only this host's runs and orphans with this home's mark are
+//! ever signalled.
+
+use crate::book::{Book, Orphan, Run, STRANGER_GRACE};
+use crate::limits;
+use crate::marker::Marker;
+use crate::process::Process;
+use crate::settle::{SetupError, become_subreaper};
+use crate::spawn::{Job, SpawnSpec, Spawners};
+use crate::spawn_error::SpawnError;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use supervision::PluginId;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+/// An executable that is being written is tried again for so long (spec §5), …
+const BUSY_FOR: Duration = Duration::from_millis(100);
+/// … so often.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// What a host is told.
+#[derive(Debug, Clone)]
+pub struct HostConfig {
+    /// The home of the hub, absolute; written into the environment of every process and compared byte by byte.
+    pub home: PathBuf,
+}
+
+/// What the host, its runs and its threads share.
+pub(crate) struct Shared {
+    pub(crate) home: OsString,
+    pub(crate) runtime: Handle,
+    book: Mutex<Book>,
+    wakes: watch::Sender<u64>,
+    /// Here, so that the threads live as long as any run: their children stay theirs.
+    spawners: Spawners,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("home", &self.home)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes those who watch half-dead trees look again.
+    pub(crate) fn wake(&self) {
+        self.wakes
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(crate) fn wakes(&self) -> watch::Receiver<u64> {
+        self.wakes.subscribe()
+    }
+}
+
+/// Starts processes and keeps hold of everything that comes from them.
+#[derive(Debug)]
+pub struct Host {
+    shared: Arc<Shared>,
+    seed: u64,
+    markers: AtomicU64,
+}
+
+impl Host {
+    /// Makes this process the one that orphans are handed to, and begins to listen for their ends. Raises the limit of
+    /// open files; children get the one we were started with. Call it inside a tokio runtime, before any child is
+    /// started.
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub fn start(config: HostConfig) -> Result<Host, SetupError> {
+        become_subreaper()?;
+        if let Err(error) = limits::raise_open_files() {
+            tracing::warn!(%error, "the limit on open files stays as it is");
+        }
+        let runtime = Handle::try_current()
+            .map_err(|error| SetupError::ChildSignal(io::Error::other(error)))?;
+        let ends = signal(SignalKind::child()).map_err(SetupError::ChildSignal)?;
+        let home = config.home.into_os_string();
+        let book = Book::new(home.clone()).map_err(SetupError::ProcessTable)?;
+        let seed = random().map_err(SetupError::Random)?;
+        // A second thread lets starts overlap while the first waits for an exec.
+        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
+        let mut failed = None;
+        let shared = Arc::new_cyclic(|shared| Shared {
+            home,
+            runtime: runtime.clone(),
+            book: Mutex::new(book),
+            wakes: watch::Sender::new(0),
+            spawners: Spawners::start(threads, shared).unwrap_or_else(|error| {
+                failed = Some(error);
+                Spawners::none()
+            }),
+        });
+        if let Some(error) = failed {
+            return Err(SetupError::Thread(error));
+        }
+        runtime.spawn(look_after(ends, Arc::downgrade(&shared)));
+        Ok(Host {
+            shared,
+            seed,
+            markers: AtomicU64::new(0),
+        })
+    }
+
+    /// A mark for a run, unlike any other.
+    pub fn marker(&self, id: &PluginId, run: supervision::Run) -> Marker {
+        let number = self.markers.fetch_add(1, Ordering::Relaxed);
+        Marker::new(id, run, mix(self.seed.wrapping_add(number)))
+    }
+
+    /// Starts a process as leader of a new group, with an empty signal mask, default dispositions, /dev/null as input
+    /// and no descriptor but its three. Completes when it was executed.
+    ///
+    /// # Errors
+    /// Why it could not be started; an executable that is being written was tried for 100 ms.
+    ///
+    /// # Cancel safety
+    /// Dropped, it kills what it began.
+    pub async fn spawn(&self, spec: SpawnSpec) -> Result<Arc<Process>, SpawnError> {
+        let spec = Arc::new(spec);
+        let began = Instant::now();
+        loop {
+            match self.try_spawn(&spec).await {
+                Err(SpawnError::Busy { .. }) if began.elapsed() < BUSY_FOR => {
+                    // The end of writing by somebody unknown cannot be waited for.
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+                Ok(run) => return Ok(self.process(run)),
+            }
+        }
+    }
+
+    async fn try_spawn(&self, spec: &Arc<SpawnSpec>) -> Result<Arc<Run>, SpawnError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job {
+            spec: Arc::clone(spec),
+            reply,
+        };
+        let closed = || SpawnError::Closed {
+            path: spec.path.clone(),
+        };
+        if !self.shared.spawners.send(job) {
+            return Err(closed());
+        }
+        let started = answer.await.unwrap_or_else(|_| Err(closed()))?;
+        started.take().ok_or_else(closed)
+    }
+
+    fn process(&self, run: Arc<Run>) -> Arc<Process> {
+        Arc::new(Process::new(run, Arc::clone(&self.shared)))
+    }
+
+    /// The runs that are not over, in no order.
+    #[must_use]
+    pub fn running(&self) -> Vec<Arc<Process>> {
+        let runs = self.shared.book().runs();
+        runs.into_iter().map(|run| self.process(run)).collect()
+    }
+
+    /// Living orphans that cannot be tied to any run; for the log. They are never signalled.
+    #[must_use]
+    pub fn strangers(&self) -> Vec<Orphan> {
+        self.shared.book().strangers()
+    }
+
+    /// Kills every run and completes when all are gone: the last thing a launcher does, whatever went wrong before.
+    ///
+    /// # Cancel safety
+    /// Dropped, the killing goes on.
+    pub async fn end_all(&self) {
+        let runs = self.running();
+        for run in &runs {
+            if let Err(error) = run.kill() {
+                tracing::warn!(marker = %run.marker(), %error, "cannot kill everything of a run");
+            }
+        }
+        for run in &runs {
+            run.tree_ended().await;
+        }
+    }
+}
+
+/// Looks at the orphans whenever a child of ours ends.
+async fn look_after(mut ends: Signal, shared: Weak<Shared>) {
+    loop {
+        let zombies = {
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
+            let outlook = shared.book().survey();
+            shared.wake();
+            match outlook {
+                Ok(outlook) => outlook.zombies,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look after orphaned processes");
+                    true
+                }
+            }
+        };
+        if zombies {
+            let _ended_or_late = tokio::time::timeout(STRANGER_GRACE, ends.recv()).await;
+        } else {
+            ends.recv().await;
+        }
+    }
+}
+
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// Spreads a number over all bits; different numbers stay different (the finisher of splitmix64).
+fn mix(number: u64) -> u64 {
+    let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}

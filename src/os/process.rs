@@ -1,0 +1,189 @@
+//! One run: its main process and everything that came from it.
+//!
+//! Invariants: dropping a [`Process`] ends nothing, its tree is watched and reaped all the same; after
+//! [`Process::tree_ended`] nothing is signalled any more, whatever is called.
+
+use crate::book::{Book, Run, Settled, Stage};
+use crate::host::Shared;
+use crate::marker::Marker;
+use crate::pidfd;
+use crate::tree::{Delivered, SignalError};
+use std::sync::Arc;
+use std::time::Duration;
+use supervision::ExitStatus;
+
+/// How long until a doubtful process is looked at again.
+const DOUBT_PAUSE: Duration = Duration::from_millis(2);
+/// The first pause between looks at a tree without its main process; each next one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// The longest such pause. The ends of orphans are told by SIGCHLD; looking is for what that may miss.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest while it is being killed, when it may fork what has to be killed again.
+const LONGEST_KILL_PAUSE: Duration = Duration::from_millis(100);
+
+/// A process of a tree; with the boot id it is named for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// Its number.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+/// One run that lives, or lived.
+#[derive(Debug)]
+pub struct Process {
+    run: Arc<Run>,
+    shared: Arc<Shared>,
+}
+
+impl Process {
+    pub(crate) fn new(run: Arc<Run>, shared: Arc<Shared>) -> Process {
+        Process { run, shared }
+    }
+
+    /// The main process; for showing and sampling, never for signalling (T1).
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.run.pid
+    }
+
+    /// The main process with its start, for the record of live processes (spec §12).
+    #[must_use]
+    pub fn main(&self) -> Member {
+        Member {
+            pid: self.run.pid,
+            start_ticks: self.run.start_ticks,
+        }
+    }
+
+    /// The mark of this run.
+    #[must_use]
+    pub fn marker(&self) -> &Marker {
+        &self.run.marker
+    }
+
+    /// Completes when the main process has ended; others of its tree may live. When none does, the tree is gone by then.
+    ///
+    /// # Cancel safety
+    /// Cancel safe; may be awaited by several.
+    pub async fn main_ended(&self) -> ExitStatus {
+        self.wait(|stage| match stage {
+            Stage::Running => None,
+            Stage::MainEnded(status) | Stage::Gone(status) => Some(status),
+        })
+        .await
+    }
+
+    /// Completes when nothing of the tree lives and all of it is reaped; tells how the main process ended.
+    ///
+    /// # Cancel safety
+    /// Cancel safe; may be awaited by several.
+    pub async fn tree_ended(&self) -> ExitStatus {
+        self.wait(|stage| match stage {
+            Stage::Running | Stage::MainEnded(_) => None,
+            Stage::Gone(status) => Some(status),
+        })
+        .await
+    }
+
+    async fn wait(&self, reached: impl Fn(Stage) -> Option<ExitStatus>) -> ExitStatus {
+        let mut stages = self.run.stage.subscribe();
+        loop {
+            let stage = *stages.borrow_and_update();
+            if let Some(status) = reached(stage) {
+                return status;
+            }
+            // The sender is ours as well, so this never fails.
+            if stages.changed().await.is_err() {
+                return ExitStatus::Unknown;
+            }
+        }
+    }
+
+    /// Whether nothing of the tree lives and all of it is reaped; cheap.
+    #[must_use]
+    pub fn tree_is_gone(&self) -> bool {
+        match *self.run.stage.borrow() {
+            Stage::Running | Stage::MainEnded(_) => false,
+            Stage::Gone(_) => true,
+        }
+    }
+
+    /// Sends a signal, and SIGCONT after it, to the whole tree: the group and whatever left it.
+    ///
+    /// # Errors
+    /// When somebody of the tree did not get it. That all are gone is no error (T45).
+    pub fn signal(&self, signal: i32) -> Result<Delivered, SignalError> {
+        self.shared.book().signal(&self.run, signal)
+    }
+
+    /// Sends SIGKILL to the whole tree, and to whatever of it shows itself until it is gone. May be repeated.
+    ///
+    /// # Errors
+    /// As [`Process::signal`].
+    pub fn kill(&self) -> Result<Delivered, SignalError> {
+        let result = self.shared.book().kill(&self.run);
+        // A tree without its main process is looked at more often from now on.
+        self.shared.wake();
+        result
+    }
+
+    /// The living processes of the tree, the main one first, then by number; empty when it is gone.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        let mut members = Vec::new();
+        match *self.run.stage.borrow() {
+            Stage::Running => members.push(self.main()),
+            Stage::MainEnded(_) => {}
+            Stage::Gone(_) => return members,
+        }
+        let kin = self.shared.book().kin_of(&self.run);
+        members.extend(kin.iter().map(|seen| Member {
+            pid: seen.pid,
+            start_ticks: seen.start_ticks,
+        }));
+        members
+    }
+
+    /// The numbers of [`Process::members`]; for showing and sampling.
+    #[must_use]
+    pub fn pids(&self) -> Vec<i32> {
+        self.members().iter().map(|member| member.pid).collect()
+    }
+}
+
+/// Watches a run to its end; one task per run, which costs nothing while the main process lives.
+pub(crate) async fn watch(shared: Arc<Shared>, run: Arc<Run>) {
+    pidfd::ended_held(Arc::clone(&run.pidfd)).await;
+    let status = Book::how_it_ended(run.pid);
+    let mut wakes = shared.wakes();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        wakes.mark_unchanged();
+        let settled = shared.book().settle(&run);
+        match settled {
+            Settled::Gone => {
+                run.stage.send_replace(Stage::Gone(status));
+                return;
+            }
+            Settled::Doubtful => tokio::time::sleep(DOUBT_PAUSE).await,
+            Settled::Alive { killing } => {
+                run.stage.send_if_modified(|stage| {
+                    let first = *stage == Stage::Running;
+                    *stage = Stage::MainEnded(status);
+                    first
+                });
+                let longest = if killing {
+                    LONGEST_KILL_PAUSE
+                } else {
+                    LONGEST_PAUSE
+                };
+                pause = pause.min(longest);
+                // Either is reason enough to look again.
+                let _woken_or_late = tokio::time::timeout(pause, wakes.changed()).await;
+                pause = pause.saturating_mul(2).min(longest);
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What the program sets for itself at its start instead of inheriting it.
+//!
+//! Invariant: after [`settle`] a child of ours starts with default dispositions, an empty mask and no descriptor but
+//! those it is given, however we were started ourselves.
+
+use crate::sys;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use std::io;
+use thiserror::Error;
+
+/// Why the process could not be prepared for supervising.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// The process cannot become the one that orphans are handed to.
+    #[error("cannot become the reaper of orphaned processes; Linux 3.4 or newer is needed")]
+    Subreaper(#[source] io::Error),
+    /// The signal mask cannot be set.
+    #[error("cannot set the signal mask")]
+    Mask(#[source] io::Error),
+    /// What happens on a signal cannot be set.
+    #[error("cannot set what happens on {}", supervision::exit::signal_name(*signal))]
+    Disposition {
+        /// The signal's number.
+        signal: i32,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The process table cannot be read.
+    #[error("cannot read the process table; /proc must be mounted and readable")]
+    ProcessTable(#[source] io::Error),
+    /// The ends of children cannot be listened to.
+    #[error("cannot listen for the ends of child processes")]
+    ChildSignal(#[source] io::Error),
+    /// There is no source of random numbers.
+    #[error("cannot read /dev/urandom")]
+    Random(#[source] io::Error),
+    /// A thread that starts processes cannot be made.
+    #[error("cannot start a thread; the limit on processes may be reached")]
+    Thread(#[source] io::Error),
+}
+
+/// Prepares the process for supervising others; call it once, first thing in `main`, before there are threads.
+///
+/// - Orphaned descendants become our children (child subreaper).
+/// - Every inherited descriptor from 3 on becomes close-on-exec. Those that systemd passed stay usable by us, and reach
+///   no plugin; a program that re-executes itself clears the flag on what it hands on.
+/// - The signal mask becomes empty, every signal inherited as ignored gets its default back (`nohup` and shells leave
+///   such behind; an ignored SIGCHLD would lose exit codes), and SIGPIPE is ignored by us (not by children).
+///
+/// # Errors
+/// The first step that the system refused.
+pub fn settle() -> Result<(), SetupError> {
+    become_subreaper()?;
+    close_inherited_on_exec();
+    clear_mask()?;
+    reset_dispositions()
+}
+
+/// Makes orphaned descendants our children; may be repeated.
+pub(crate) fn become_subreaper() -> Result<(), SetupError> {
+    prctl::set_child_subreaper(true).map_err(|errno| SetupError::Subreaper(errno.into()))
+}
+
+/// Empties the signal mask of the calling thread; std does not reset it for children.
+pub(crate) fn clear_mask() -> Result<(), SetupError> {
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+        .map_err(|errno| SetupError::Mask(errno.into()))
+}
+
+fn close_inherited_on_exec() {
+    if sys::close_on_exec_from(3).is_ok() {
+        return;
+    }
+    // Before Linux 5.11, or forbidden by a filter: one by one. Without /proc nothing else would work either, and
+    // `Host::start` says so.
+    let Ok(folder) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    for entry in folder.flatten() {
+        let number = entry.file_name().to_str().and_then(|n| n.parse().ok());
+        if let Some(fd) = number.filter(|fd| *fd > 2) {
+            sys::set_close_on_exec(fd);
+        }
+    }
+}
+
+fn reset_dispositions() -> Result<(), SetupError> {
+    for signal in 1..=sys::last_signal() {
+        let ignored = signal == libc::SIGPIPE;
+        let inherited = sys::disposition(signal) == Some(sys::Disposition::Ignored);
+        if !ignored && !inherited {
+            continue;
+        }
+        sys::set_ignored(signal, ignored)
+            .map_err(|source| SetupError::Disposition { signal, source })?;
+    }
+    Ok(())
+}

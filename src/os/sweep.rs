@@ -1,0 +1,328 @@
+//! What a launcher of this home that was killed has left behind, and ending it (spec §12).
+//!
+//! Invariants: neither we, nor whoever started us, is ever a leftover; each process is identified by number and start
+//! when it is found and again when it is held (T1); call it before the first run is started, as it does not tell our
+//! own runs from those of the launcher before us.
+
+use crate::marker::Marker;
+use crate::pidfd::{Pidfd, PidfdError};
+use crate::process::Member;
+use crate::table::{self, Marks, Stat};
+use crate::tree::wants_continue;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+use supervision::exit::signal_name;
+use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
+
+/// How long after SIGKILL it is looked for processes that were forked meanwhile.
+const KILL_ROUND: Duration = Duration::from_secs(1);
+
+/// A live process as a launcher has recorded it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The process.
+    pub member: Member,
+    /// In which boot of the machine ([`table::boot_id`]).
+    pub boot_id: String,
+}
+
+/// Why a process is taken for a leftover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// It carries the mark of a run of this home.
+    Marked(Marker),
+    /// It is in the records.
+    Recorded,
+    /// It is in the process group of such a one, or came from one.
+    Related,
+}
+
+/// A process that was left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// The process.
+    pub member: Member,
+    /// Its command name.
+    pub comm: String,
+    /// Why it is one.
+    pub evidence: Evidence,
+}
+
+/// Why not everything was found or ended.
+#[derive(Debug, Error)]
+pub enum SweepError {
+    /// The process table cannot be read.
+    #[error("cannot read the process table")]
+    Table(#[source] io::Error),
+    /// Some run with other rights; all others were ended.
+    #[error(
+        "no permission to end process {}; end it as its user or as root",
+        list(pids)
+    )]
+    NotPermitted {
+        /// Which, in ascending order.
+        pids: Vec<i32>,
+    },
+    /// A process cannot be held.
+    #[error("cannot hold a process that was left behind")]
+    Hold(#[source] PidfdError),
+    /// A process cannot be signalled.
+    #[error("cannot send {} to process {pid}", signal_name(*signal))]
+    Signal {
+        /// The signal.
+        signal: i32,
+        /// Which.
+        pid: i32,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn list(pids: &[i32]) -> String {
+    let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
+    pids.join(", ")
+}
+
+/// By what leftovers are recognised.
+#[derive(Debug, Clone)]
+pub struct Sweep {
+    home: OsString,
+    records: Vec<Record>,
+}
+
+impl Sweep {
+    /// Looks for what carries the mark of `home`, spelled as in [`crate::HostConfig`], or is in the records.
+    #[must_use]
+    pub fn new(home: &Path, records: Vec<Record>) -> Sweep {
+        Sweep {
+            home: home.as_os_str().to_owned(),
+            records,
+        }
+    }
+
+    /// The leftovers, in order of their numbers, in one pass over the process table. Zombies are none.
+    ///
+    /// # Errors
+    /// When the process table cannot be read.
+    pub fn find(&self) -> Result<Vec<Leftover>, SweepError> {
+        let table = snapshot().map_err(SweepError::Table)?;
+        let me = i32::try_from(std::process::id()).unwrap_or(-1);
+        let spared = ancestors(&table, me);
+        let boot_id = table::boot_id().map_err(SweepError::Table)?;
+        let mut found = BTreeMap::new();
+        for (pid, stat) in &table {
+            if spared.contains(pid) {
+                continue;
+            }
+            let recorded = self.records.iter().any(|record| {
+                record.boot_id == boot_id
+                    && record.member.pid == *pid
+                    && record.member.start_ticks == stat.start_ticks
+            });
+            let marks = table::marks(*pid).map_err(SweepError::Table)?;
+            let evidence = match marks {
+                Marks::Run { marker, home } if home == self.home => Evidence::Marked(marker),
+                Marks::Run { .. } | Marks::None | Marks::Empty | Marks::Hidden if recorded => {
+                    Evidence::Recorded
+                }
+                Marks::Run { .. } | Marks::None | Marks::Empty | Marks::Hidden => continue,
+            };
+            found.insert(*pid, evidence);
+        }
+        add_related(&table, &spared, &mut found);
+        Ok(found
+            .into_iter()
+            .filter_map(|(pid, evidence)| {
+                let stat = table.get(&pid)?;
+                Some(Leftover {
+                    member: Member {
+                        pid,
+                        start_ticks: stat.start_ticks,
+                    },
+                    comm: stat.comm.clone(),
+                    evidence,
+                })
+            })
+            .collect())
+    }
+
+    /// Ends these leftovers and what they fork meanwhile: `signal`, after `grace` SIGKILL. Completes when all are gone; a
+    /// process in uninterruptible sleep can hold it up, and is named in the log. Gives how many had to be killed.
+    ///
+    /// # Errors
+    /// When some may not be signalled or held; then all others are gone.
+    ///
+    /// # Cancel safety
+    /// Dropped, nothing more is signalled.
+    pub async fn end(
+        &self,
+        leftovers: &[Leftover],
+        signal: i32,
+        grace: Duration,
+    ) -> Result<usize, SweepError> {
+        let mut ending = Ending::default();
+        ending.hold(leftovers);
+        ending.send(signal);
+        if wants_continue(signal) {
+            ending.send(libc::SIGCONT);
+        }
+        ending.wait(grace).await;
+        let mut killed = HashSet::new();
+        loop {
+            // Those that were started since the first look, too.
+            ending.hold(&self.find()?);
+            if ending.held.is_empty() {
+                break;
+            }
+            killed.extend(ending.held.keys().copied());
+            ending.send(libc::SIGKILL);
+            ending.wait(KILL_ROUND).await;
+            for member in ending.held.keys() {
+                tracing::warn!(
+                    pid = member.pid,
+                    "a process that was left behind does not end on SIGKILL yet"
+                );
+            }
+        }
+        ending.finish(killed.len())
+    }
+}
+
+/// Everything that lives, by number.
+fn snapshot() -> io::Result<HashMap<i32, Stat>> {
+    let mut table = HashMap::new();
+    for pid in table::pids()? {
+        if let Some(stat) = table::stat(pid)?
+            && !stat.has_ended()
+        {
+            table.insert(pid, stat);
+        }
+    }
+    Ok(table)
+}
+
+/// A process and everything it came from; the first process of the machine always.
+fn ancestors(table: &HashMap<i32, Stat>, pid: i32) -> HashSet<i32> {
+    let mut found = HashSet::from([1]);
+    let mut next = Some(pid);
+    while let Some(pid) = next {
+        next = (found.insert(pid))
+            .then(|| table.get(&pid).map(|stat| stat.ppid))
+            .flatten();
+    }
+    found
+}
+
+/// Adds who is in a group with one that was found, and who came from one.
+fn add_related(
+    table: &HashMap<i32, Stat>,
+    spared: &HashSet<i32>,
+    found: &mut BTreeMap<i32, Evidence>,
+) {
+    // Nobody's group that we or whoever started us is in.
+    let spared_groups: HashSet<i32> = spared
+        .iter()
+        .filter_map(|pid| table.get(pid).map(|stat| stat.pgrp))
+        .collect();
+    loop {
+        let groups: HashSet<i32> = found
+            .keys()
+            .filter_map(|pid| table.get(pid).map(|stat| stat.pgrp))
+            .filter(|group| *group > 0 && !spared_groups.contains(group))
+            .collect();
+        let related: Vec<i32> = table
+            .iter()
+            .filter(|(pid, _)| !spared.contains(pid) && !found.contains_key(pid))
+            .filter(|(_, stat)| groups.contains(&stat.pgrp) || found.contains_key(&stat.ppid))
+            .map(|(pid, _)| *pid)
+            .collect();
+        if related.is_empty() {
+            return;
+        }
+        found.extend(related.into_iter().map(|pid| (pid, Evidence::Related)));
+    }
+}
+
+/// The processes that are being ended.
+#[derive(Default)]
+struct Ending {
+    held: BTreeMap<Member, Pidfd>,
+    denied: HashSet<Member>,
+    failed: Option<SweepError>,
+}
+
+impl Ending {
+    fn hold(&mut self, leftovers: &[Leftover]) {
+        for leftover in leftovers {
+            let member = leftover.member;
+            if self.held.contains_key(&member) || self.denied.contains(&member) {
+                continue;
+            }
+            match Pidfd::open(member.pid, member.start_ticks) {
+                Ok(Some(held)) => {
+                    self.held.insert(member, held);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    // Not asked for again, or this would never end.
+                    self.denied.insert(member);
+                    self.failed.get_or_insert(SweepError::Hold(error));
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, signal: i32) {
+        let (denied, failed) = (&mut self.denied, &mut self.failed);
+        self.held.retain(|member, held| {
+            let Err(source) = held.send(signal) else {
+                return true;
+            };
+            let pid = member.pid;
+            match source.raw_os_error() {
+                Some(libc::ESRCH) => false,
+                Some(libc::EPERM) => {
+                    denied.insert(*member);
+                    false
+                }
+                Some(_) | None => {
+                    failed.get_or_insert(SweepError::Signal {
+                        signal,
+                        pid,
+                        source,
+                    });
+                    // A signal that does not exist; SIGKILL will do.
+                    true
+                }
+            }
+        });
+    }
+
+    /// Waits until all have ended, but no longer than this; lets go of those that have.
+    async fn wait(&mut self, longest: Duration) {
+        let deadline = Instant::now() + longest;
+        for held in self.held.values() {
+            if timeout_at(deadline, held.ended()).await.is_err() {
+                break;
+            }
+        }
+        self.held.retain(|_, held| !held.has_ended());
+    }
+
+    fn finish(self, killed: usize) -> Result<usize, SweepError> {
+        if !self.denied.is_empty() && self.failed.is_none() {
+            let mut pids: Vec<i32> = self.denied.iter().map(|member| member.pid).collect();
+            pids.sort_unstable();
+            return Err(SweepError::NotPermitted { pids });
+        }
+        match self.failed {
+            Some(error) => Err(error),
+            None => Ok(killed),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The system calls that neither std nor nix offers in the form we need; all `unsafe` of the crate is here.
+//!
+//! Invariant: each function is safe to call with any argument; a bad one gives an error from the kernel.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use supervision::ExitStatus;
+
+/// Opens a pidfd on the process with this number, close-on-exec.
+///
+/// # Errors
+/// `ESRCH` when there is none; `EMFILE`, `ENFILE`, `ENOMEM` when there is no room.
+pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends a signal to exactly the process that the pidfd was opened on; 0 only asks whether it could be.
+///
+/// # Errors
+/// `ESRCH` when it has been reaped, `EPERM` when it may not be signalled, `EINVAL` when there is no such signal.
+pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is borrowed, so open; a null siginfo is allowed and means "as kill would".
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            no_info,
+            0,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Sends a signal to the group led by `leader`. The caller has to know that `leader` is not reaped.
+///
+/// # Errors
+/// `ESRCH`, `EPERM` when no member may be signalled, `EINVAL`.
+pub(crate) fn signal_group(leader: i32, signal: i32) -> io::Result<()> {
+    if leader <= 1 {
+        // kill(-1) is "everybody", kill(0) "our own group".
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let done = unsafe { libc::kill(-leader, signal) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// What becomes of a child that has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// It stays a zombie and its number stays pinned.
+    Zombie,
+    /// It is reaped.
+    Nothing,
+}
+
+/// How a child of any of our threads ended, by its number, which is pinned as long as it is not reaped; `None` when it
+/// has not ended. Never blocks.
+///
+/// # Errors
+/// `ECHILD` when it is not our child (any more).
+pub(crate) fn child_ended(pid: i32, keep: Keep) -> io::Result<Option<ExitStatus>> {
+    let number = libc::id_t::try_from(pid).map_err(io::Error::other)?;
+    let mut flags = libc::WEXITED | libc::WNOHANG;
+    if keep == Keep::Zombie {
+        flags |= libc::WNOWAIT;
+    }
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: `info` is valid for a write of one siginfo_t, and all-zero is a valid siginfo_t.
+    let done = unsafe { libc::waitid(libc::P_PID, number, info.as_mut_ptr(), flags) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed above and perhaps written by the kernel since; both are valid values.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: waitid fills the fields of SIGCHLD, or leaves the zeroes when no child has ended.
+    let (ended, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if ended == 0 {
+        return Ok(None);
+    }
+    Ok(Some(if info.si_code == libc::CLD_EXITED {
+        ExitStatus::Code(status)
+    } else {
+        ExitStatus::Signal {
+            number: status,
+            core_dumped: info.si_code == libc::CLD_DUMPED,
+        }
+    }))
+}
+
+/// Sets close-on-exec on every open descriptor from `first` on in one call (Linux 5.11).
+///
+/// # Errors
+/// `ENOSYS`, `EINVAL` or `EPERM` where the kernel or its filter does not know it.
+pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: the call only sets flags in our descriptor table; no descriptor is closed by it.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Sets close-on-exec on one descriptor, if it is open.
+pub(crate) fn set_close_on_exec(fd: RawFd) {
+    // SAFETY: sets a flag in our descriptor table; on a closed descriptor it fails without effect.
+    unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+}
+
+/// What a process does with a signal that it does not handle itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disposition {
+    /// What the kernel does by default.
+    Default,
+    /// Nothing.
+    Ignored,
+    /// A function of the program's own is called.
+    Handled,
+}
+
+/// The highest signal number.
+pub(crate) fn last_signal() -> i32 {
+    libc::SIGRTMAX()
+}
+
+/// What happens on a signal now; `None` for numbers the kernel or the C library keeps to itself.
+pub(crate) fn disposition(signal: i32) -> Option<Disposition> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a null new action only asks; `action` is valid for a write of one sigaction.
+    let done = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+    if done != 0 {
+        return None;
+    }
+    // SAFETY: written by the kernel, as the call succeeded.
+    let action = unsafe { action.assume_init() };
+    Some(match action.sa_sigaction {
+        libc::SIG_DFL => Disposition::Default,
+        libc::SIG_IGN => Disposition::Ignored,
+        _ => Disposition::Handled,
+    })
+}
+
+/// Sets a signal to its default or to being ignored, without flags and with an empty mask.
+///
+/// # Errors
+/// `EINVAL` for numbers the kernel or the C library keeps to itself.
+pub(crate) fn set_ignored(signal: i32, ignored: bool) -> io::Result<()> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: all-zero is a valid sigaction: default action, empty mask, no flags. Only the action is set further; it
+    // is one of the two values that are no function.
+    let action = unsafe {
+        (*action.as_mut_ptr()).sa_sigaction = if ignored {
+            libc::SIG_IGN
+        } else {
+            libc::SIG_DFL
+        };
+        action.assume_init()
+    };
+    // SAFETY: `action` is valid for the call; no handler of ours is installed by it.
+    let done = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Sets how many descriptors another process of ours may open; `soft` of at most `hard`.
+///
+/// # Errors
+/// `ESRCH` when it is gone, `EPERM` when it has got other rights.
+pub(crate) fn set_open_files_of(pid: i32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: soft as libc::rlim_t,
+        rlim_max: hard as libc::rlim_t,
+    };
+    // SAFETY: `limit` is valid for a read of one rlimit; a null old limit means it is not wanted.
+    let done = unsafe {
+        libc::prlimit(
+            pid,
+            libc::RLIMIT_NOFILE,
+            &raw const limit,
+            std::ptr::null_mut(),
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,303 @@
+//! The process table, `/proc`: who is there, whose child, in which group, started when, with which environment.
+//!
+//! Invariants: what has vanished between two reads is `None` or left out, never an error; a number read here is for
+//! showing and for opening a [`crate::pidfd::Pidfd`], never for signalling (T1).
+
+use crate::marker::{HOME_VARIABLE, Marker, RUN_VARIABLE};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+/// What the table says of one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// Its parent.
+    pub ppid: i32,
+    /// Its process group.
+    pub pgrp: i32,
+    /// Its session.
+    pub session: i32,
+    /// The letter of its state: `R S D T t Z X I`.
+    pub state: char,
+    /// When it started, in clock ticks since boot; with the number it names a process of this boot.
+    pub start_ticks: u64,
+    /// Its command name, at most 15 bytes; may hold blanks and parentheses.
+    pub comm: String,
+}
+
+impl Stat {
+    /// Whether it has ended; a zombie has.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    /// Reads the content of a `stat` file; `None` when it is not one. The name may hold anything, a `)` too, so the
+    /// fields are counted from its last one (T28).
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Stat> {
+        let open = text.iter().position(|b| *b == b'(')?;
+        let close = text.iter().rposition(|b| *b == b')')?;
+        let comm = String::from_utf8_lossy(text.get(open + 1..close)?).into_owned();
+        let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let ppid = fields.next()?.parse().ok()?;
+        let pgrp = fields.next()?.parse().ok()?;
+        let session = fields.next()?.parse().ok()?;
+        // Field 22 of the file; the state is field 3.
+        let start_ticks = fields.nth(15)?.parse().ok()?;
+        Some(Stat {
+            ppid,
+            pgrp,
+            session,
+            state,
+            start_ticks,
+            comm,
+        })
+    }
+}
+
+/// What the table says of process `pid`; `None` when there is none.
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn stat(pid: i32) -> io::Result<Option<Stat>> {
+    let mut buffer = [0; 1024];
+    let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut buffer));
+    match gone_is_none(read)? {
+        None => Ok(None),
+        Some(read) => Stat::parse(&buffer[..read]).map(Some).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("/proc/{pid}/stat is not understood"),
+            )
+        }),
+    }
+}
+
+/// The numbers of all processes, in ascending order.
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn pids() -> io::Result<Vec<i32>> {
+    let mut pids: Vec<i32> = fs::read_dir("/proc")?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// What a process carries of a launcher's marks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Marks {
+    /// A run and the home it belongs to.
+    Run {
+        /// Which run.
+        marker: Marker,
+        /// Of which home; as it stands in the variable.
+        home: OsString,
+    },
+    /// It has an environment without them.
+    None,
+    /// No environment can be seen: it is a zombie, or just executing a program, or cleared it.
+    Empty,
+    /// Its environment may not be read, as it runs with other rights.
+    Hidden,
+}
+
+/// Reads the marks in the environment that process `pid` was started with; [`Marks::Empty`] when it is gone.
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn marks(pid: i32) -> io::Result<Marks> {
+    let environment = match fs::read(format!("/proc/{pid}/environ")) {
+        Ok(environment) => environment,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Marks::Hidden),
+        Err(error) => match gone_is_none(Err(error))? {
+            Some(environment) => environment,
+            None => return Ok(Marks::Empty),
+        },
+    };
+    if environment.iter().all(|b| *b == 0) {
+        return Ok(Marks::Empty);
+    }
+    let run = value_of(&environment, RUN_VARIABLE)
+        .and_then(|value| std::str::from_utf8(value).ok())
+        .and_then(Marker::parse);
+    let home = value_of(&environment, HOME_VARIABLE);
+    Ok(match (run, home) {
+        (Some(marker), Some(home)) => Marks::Run {
+            marker,
+            home: OsStr::from_bytes(home).to_owned(),
+        },
+        (_, _) => Marks::None,
+    })
+}
+
+/// The value of a variable in the content of an `environ` file.
+fn value_of<'a>(environment: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    environment.split(|b| *b == 0).find_map(|entry| {
+        let value = entry.strip_prefix(name.as_bytes())?;
+        value.strip_prefix(b"=")
+    })
+}
+
+/// The arguments of process `pid`, argv\[0\] first; empty for a zombie, a kernel thread, and when it is gone.
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn arguments(pid: i32) -> io::Result<Vec<OsString>> {
+    let read = fs::read(format!("/proc/{pid}/cmdline"));
+    let mut text = gone_is_none(read)?.unwrap_or_default();
+    if text.last() == Some(&0) {
+        text.pop();
+    }
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let words = text.split(|b| *b == 0);
+    Ok(words.map(|w| OsString::from_vec(w.to_vec())).collect())
+}
+
+/// The children of process `pid`, those of all its threads, zombies too; empty when it is gone.
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn children(pid: i32) -> io::Result<Vec<i32>> {
+    let Some(threads) = gone_is_none(fs::read_dir(format!("/proc/{pid}/task")))? else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    let mut text = Vec::new();
+    for thread in threads.flatten() {
+        let list: PathBuf = thread.path().join("children");
+        let mut file = match File::open(&list) {
+            Ok(file) => file,
+            Err(_) if !lists_children() => return children_by_scan(pid),
+            Err(error) => match gone_is_none::<()>(Err(error))? {
+                Some(()) | None => continue,
+            },
+        };
+        text.clear();
+        if gone_is_none(file.read_to_end(&mut text))?.is_some() {
+            parse_children(&text, &mut found);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the kernel lists children (`CONFIG_PROC_CHILDREN`); without it the whole table is searched.
+#[must_use]
+pub fn lists_children() -> bool {
+    fs::exists("/proc/thread-self/children").unwrap_or(false)
+}
+
+/// Adds the numbers in the content of a `children` file.
+pub(crate) fn parse_children(text: &[u8], found: &mut Vec<i32>) {
+    let words = text.split(|b| b.is_ascii_whitespace());
+    found.extend(words.filter_map(|word| std::str::from_utf8(word).ok()?.parse::<i32>().ok()));
+}
+
+/// The children of `pid` by looking at everybody's parent.
+pub(crate) fn children_by_scan(pid: i32) -> io::Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for candidate in pids()? {
+        if stat(candidate)?.is_some_and(|stat| stat.ppid == pid) {
+            found.push(candidate);
+        }
+    }
+    Ok(found)
+}
+
+/// Names this boot of the machine; with it a start time names a process for ever.
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn boot_id() -> io::Result<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(text.trim().to_owned())
+}
+
+/// Turns "it has vanished" into `None`.
+pub(crate) fn gone_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::ESRCH | libc::ENOTDIR)
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_blanks_breaks_nothing() {
+        let fields = "S 1 2 3 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 9 9";
+        let stat = Stat::parse(format!("42 (a) b) (c)) {fields}").as_bytes()).unwrap();
+        assert_eq!(stat.comm, "a) b) (c)");
+        assert_eq!(
+            (
+                stat.ppid,
+                stat.pgrp,
+                stat.session,
+                stat.state,
+                stat.start_ticks
+            ),
+            (1, 2, 3, 'S', 777)
+        );
+    }
+
+    #[test]
+    fn what_is_no_stat_is_none() {
+        for text in [
+            "",
+            "1",
+            "1 (a",
+            "1 (a)",
+            "1 (a) S 1 2",
+            ")(",
+            "1 )a( S 1 1 1",
+        ] {
+            assert_eq!(Stat::parse(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn we_find_ourselves() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let stat = stat(me).unwrap().unwrap();
+        assert!(stat.start_ticks > 0);
+        assert!(pids().unwrap().contains(&me));
+        assert!(!arguments(me).unwrap().is_empty());
+        assert_eq!(boot_id().unwrap().len(), 36);
+    }
+
+    #[test]
+    fn nobody_is_none() {
+        // Above the highest number the kernel allows.
+        let nobody = 4_194_305;
+        assert_eq!(stat(nobody).unwrap(), None);
+        assert_eq!(marks(nobody).unwrap(), Marks::Empty);
+        assert!(children(nobody).unwrap().is_empty());
+        assert!(arguments(nobody).unwrap().is_empty());
+    }
+
+    #[test]
+    fn values_are_found_by_their_whole_name() {
+        let environment = b"XHIVEOT_RUN=no\0HIVEOT_RUNS=no\0HIVEOT_RUN=yes=1\0";
+        assert_eq!(value_of(environment, RUN_VARIABLE), Some(&b"yes=1"[..]));
+        assert_eq!(value_of(environment, HOME_VARIABLE), None);
+    }
+}
