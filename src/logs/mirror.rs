@@ -8,6 +8,8 @@ use crate::escape::escape_into;
 use crate::words::{self, Dropped};
 use jiff::Timestamp;
 use memchr::memchr;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -179,7 +181,16 @@ struct Raw<F>(F);
 
 impl<F: std::os::fd::AsFd> Write for Raw<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(nix::unistd::write(&self.0, bytes)?)
+        loop {
+            match nix::unistd::write(&self.0, bytes) {
+                // Somebody who shares the terminal made it non-blocking.
+                Err(Errno::EAGAIN) => {
+                    let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+                    poll(&mut fds, PollTimeout::NONE)?;
+                }
+                other => return Ok(other?),
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -223,8 +223,8 @@ impl Plane {
         let pool = Arc::new(Pool::default());
         let inbox = Arc::new(Inbox::default());
         let registry = Arc::new(Registry::default());
-        let mut drain =
-            Drain::new(commands.clone(), pool.clone()).map_err(prepare("epoll_create"))?;
+        let mut drain = Drain::new(commands.clone(), inbox.clone(), pool.clone())
+            .map_err(prepare("epoll_create"))?;
         let mut writer = Writer::new(disk, config.folder, inbox.clone(), registry.clone(), pool);
         let drained = thread("logs-drain", move || while on(|| drain.turn()) {})?;
         let written = thread("logs-write", move || write_on(&mut writer))?;

@@ -19,6 +19,9 @@ use supervision::{PluginId, Run};
 /// No test waits longer for anything; one that does has failed.
 const BOUND: Duration = Duration::from_secs(20);
 
+/// Nobody is held up so long: the contract's 100 ms, and what a machine under load adds to them.
+const STALL: Duration = Duration::from_millis(500);
+
 /// What the disk does with appends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mood {
@@ -354,13 +357,13 @@ fn a_hanging_disk_holds_up_nobody() {
     let mut own = house.plane.own("launcher", NO_ROTATION);
     run.started(1);
     let (lines, bytes, longest) = flood(&mut pipe, |n| n >= 20_000);
-    assert!(longest < Duration::from_millis(300), "{longest:?}");
+    assert!(longest < STALL, "{longest:?}");
     for n in 0..20_000 {
         writeln!(own, "{n} {}", "x".repeat(20)).unwrap();
     }
     let began = Instant::now();
     let tail = close(&run);
-    assert!(began.elapsed() < Duration::from_millis(500));
+    assert!(began.elapsed() < STALL);
     assert!(tail[19].starts_with("19999 "));
     // The next run does not wait either.
     let (next, _pipe) = house.open("cam", 2, NO_ROTATION);
@@ -388,12 +391,60 @@ fn a_hanging_disk_holds_up_nobody() {
 }
 
 #[test]
+fn a_run_waits_in_the_log_for_the_end_of_the_one_before() {
+    let house = House::new(Mood::Hang);
+    let (first, mut pipe) = house.open("cam", 1, NO_ROTATION);
+    first.started(1);
+    flood(&mut pipe, |n| n >= 2_400);
+    // Its feed is full, and some of it is still in the pipe.
+    let (says, hears) = mpsc::channel();
+    let told = says.clone();
+    first.close(
+        "gone",
+        Duration::ZERO,
+        Box::new(move |_| told.send(1).unwrap()),
+    );
+    for n in 2..=4 {
+        let (run, mut pipe) = house.open("cam", n, NO_ROTATION);
+        run.started(1);
+        writeln!(pipe, "run {n}").unwrap();
+        let says = says.clone();
+        run.close(
+            "gone",
+            Duration::ZERO,
+            Box::new(move |_| says.send(n).unwrap()),
+        );
+    }
+    house.disk.set(Mood::Well);
+    for n in 1..=4 {
+        assert_eq!(hears.recv_timeout(BOUND).unwrap(), n);
+    }
+    let text = house.end().0.text("cam.log");
+    // On a machine that is very slow just now lines of theirs were dropped, too; the order of the own ones holds.
+    let said = dropped(&text, "cam") == (0, 0);
+    let lines: Vec<String> = without_times(&text)
+        .into_iter()
+        .filter(|line| line.starts_with("---") || (said && line.starts_with("run")))
+        .filter(|line| !line.contains("dropped"))
+        .collect();
+    let expected: Vec<String> = (1..=4)
+        .flat_map(|n| {
+            let begin = format!("--- cam run {n} started, pid 1");
+            let end = format!("--- cam run {n} ended: gone, after 0ms");
+            [begin, format!("run {n}"), end]
+        })
+        .filter(|line| line.starts_with("---") || (said && line != "run 1"))
+        .collect();
+    assert_eq!(lines, expected);
+}
+
+#[test]
 fn a_full_disk_costs_only_what_has_no_room_and_logging_goes_on_by_itself() {
     let house = House::new(Mood::Fail(Errno::ENOSPC));
     let (run, mut pipe) = house.open("cam", 1, NO_ROTATION);
     run.started(1);
     let (lines, bytes, longest) = flood(&mut pipe, |n| n >= 10_000);
-    assert!(longest < Duration::from_millis(300), "{longest:?}");
+    assert!(longest < STALL, "{longest:?}");
     house.disk.set(Mood::Slow);
     wait_until("a line on what was dropped", || {
         dropped(&house.text("cam.log"), "cam").0 > 0
@@ -457,7 +508,7 @@ fn a_disk_that_stumbles_all_the_time_loses_only_what_is_counted() {
     let (lines, bytes, longest) = flood(&mut pipe, |_| Instant::now() > until);
     moods.join().unwrap();
     close(&run);
-    assert!(longest < Duration::from_millis(300), "{longest:?}");
+    assert!(longest < STALL, "{longest:?}");
     let text = house.end().0.text("cam.log");
     account(&text, (lines, bytes), 50);
 }
@@ -568,7 +619,7 @@ fn a_hanging_terminal_holds_up_nobody_and_files_may_be_off() {
     let hanging = house.err.0.clone();
     let hangs = hanging.lock().unwrap();
     let (lines, _, longest) = flood(&mut pipe, |n| n >= 5_000);
-    assert!(longest < Duration::from_millis(300), "{longest:?}");
+    assert!(longest < STALL, "{longest:?}");
     assert_eq!(close(&run).len(), 20);
     drop(hangs);
     let house = house.end().0;

@@ -12,6 +12,7 @@ use crate::file::LogFile;
 use crate::plane::Registry;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use supervision::policy::LogPolicy;
@@ -24,6 +25,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 pub(crate) struct Inbox {
     state: Mutex<InboxState>,
     news: Condvar,
+    /// The thread's id for the kernel; 0 before it runs.
+    writer: AtomicI32,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +64,17 @@ impl Inbox {
             drop(state);
             self.news.notify_one();
         }
+    }
+
+    /// Whether the write thread would go on if it got a processor: then the disk is not what it waits for.
+    pub(crate) fn writer_waits_for_processor(&self) -> bool {
+        let writer = self.writer.load(Ordering::Relaxed);
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{writer}/stat"));
+        // `{tid} ({name}) {state} …`; the name has no parenthesis, it is ours.
+        stat.is_ok_and(|stat| {
+            stat.split_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('R'))
+        })
     }
 
     /// The thread ends when all is written.
@@ -163,6 +177,8 @@ impl<D: Disk> Writer<D> {
 
     /// Writes until the inbox says that it is over; returns whether all was written.
     pub(crate) fn run(&mut self) -> bool {
+        let writer = nix::unistd::gettid().as_raw();
+        self.inbox.writer.store(writer, Ordering::Relaxed);
         loop {
             let retry = self.jobs.values().filter_map(|job| job.retry.map(|r| r.at));
             match self.inbox.next(retry.min()) {

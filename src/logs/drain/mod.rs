@@ -12,6 +12,7 @@ mod stream;
 use crate::feed::{Feed, Pool};
 use crate::pace::Pace;
 use crate::plane::RunCore;
+use crate::write::Inbox;
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -19,7 +20,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 pub(crate) use run::Done;
 use run::{Closing, Run, Step};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -132,10 +133,13 @@ struct Tools {
 
 pub(crate) struct Drain {
     commands: Arc<Commands>,
+    inbox: Arc<Inbox>,
     tools: Tools,
     runs: HashMap<u64, Run>,
     /// Begins and ends that wait for another run of their log to be closed, oldest first.
     held: Vec<(Arc<RunCore>, Command)>,
+    /// Streams that may have output and are not left alone, in the order in which they are read next: run and index.
+    ready: VecDeque<(u64, usize)>,
     /// Runs whose feed is full, and until when they wait.
     paused: Vec<(Instant, u64)>,
     pace: Pace,
@@ -143,12 +147,17 @@ pub(crate) struct Drain {
 }
 
 impl Drain {
-    pub(crate) fn new(commands: Arc<Commands>, pool: Arc<Pool>) -> nix::Result<Self> {
+    pub(crate) fn new(
+        commands: Arc<Commands>,
+        inbox: Arc<Inbox>,
+        pool: Arc<Pool>,
+    ) -> nix::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let wake = EpollEvent::new(EpollFlags::EPOLLIN, COMMANDS);
         epoll.add(&commands.wake, wake)?;
         Ok(Drain {
             commands,
+            inbox,
             tools: Tools {
                 epoll,
                 block: pool.take(),
@@ -157,6 +166,7 @@ impl Drain {
             },
             runs: HashMap::new(),
             held: Vec::new(),
+            ready: VecDeque::new(),
             paused: Vec::new(),
             pace: Pace::default(),
             events: vec![EpollEvent::empty(); ROUND],
@@ -174,36 +184,63 @@ impl Drain {
             .wait(&mut self.events, deadline)
             .unwrap_or(0);
         let silence = began.elapsed();
-        let mut fill = None;
         for index in 0..count {
-            let Some(mark) = self.events.get(index).map(EpollEvent::data) else {
-                continue;
-            };
-            if mark == COMMANDS {
-                for command in self.commands.take() {
-                    if matches!(command, Command::End) {
-                        self.end();
-                        return false;
+            match self.events.get(index).map(EpollEvent::data) {
+                Some(COMMANDS) => {
+                    for command in self.commands.take() {
+                        if matches!(command, Command::End) {
+                            self.end();
+                            return false;
+                        }
+                        self.carry_out(command);
                     }
-                    self.carry_out(command);
                 }
-            } else {
-                let (key, stream) = (mark >> 1, usize::from(mark & 1 == 1));
-                let filled = self.serve(key, stream);
-                fill = Some(filled.max(fill.unwrap_or(0)));
+                Some(mark) => self.told(mark >> 1, usize::from(mark & 1 == 1)),
+                None => {}
             }
         }
+        let fill = self.serve_ready();
         self.stop_waiting();
         if let Some(fill) = fill {
             let wait = self.pace.after_round(silence, fill);
-            if !wait.is_zero() {
+            if !wait.is_zero() && self.ready.is_empty() {
                 self.commands.wait(wait);
             }
         }
         true
     }
 
+    fn told(&mut self, key: u64, stream: usize) {
+        if self.runs.get_mut(&key).is_some_and(|run| run.told(stream)) {
+            self.ready.push_back((key, stream));
+        }
+    }
+
+    /// Reads each stream that may have output, a few times; returns how full the fullest was, in hundredths.
+    fn serve_ready(&mut self) -> Option<usize> {
+        let mut fullest = None;
+        for _ in 0..self.ready.len() {
+            let Some((key, stream)) = self.ready.pop_front() else {
+                break;
+            };
+            let Some(run) = self.runs.get_mut(&key).filter(|run| !run.is_closing()) else {
+                continue;
+            };
+            let (step, fill) = run.serve(stream, &mut self.tools);
+            fullest = fullest.max(Some(fill));
+            match step {
+                Step::Empty => {}
+                Step::More => self.ready.push_back((key, stream)),
+                Step::Paused(until) => self.pause(key, until),
+            }
+        }
+        fullest
+    }
+
     fn next_deadline(&self, now: Instant) -> EpollTimeout {
+        if !self.ready.is_empty() {
+            return EpollTimeout::ZERO;
+        }
         let Some((first, _)) = self.paused.iter().min() else {
             return EpollTimeout::NONE;
         };
@@ -225,7 +262,7 @@ impl Drain {
             }
             Command::Close(core, closing) => {
                 if let Some(run) = self.runs.get_mut(&core.key) {
-                    run.close(closing, &mut self.tools);
+                    run.close(closing);
                     self.finish_if_empty(core.key);
                 } else {
                     self.held
@@ -243,8 +280,8 @@ impl Drain {
         for key in keys {
             self.paused.retain(|(_, paused)| *paused != key);
             if let Some(run) = self.runs.get_mut(&key) {
-                run.room(&mut self.tools);
-                self.finish_if_empty(key);
+                run.room();
+                self.go_on(key);
             }
         }
         if self.of_feed(feed).all(|(_, run)| run.is_between_lines()) {
@@ -261,20 +298,8 @@ impl Drain {
             });
         }
         let key = core.key;
-        let run = Run::begin(core, streams, &mut self.tools);
+        let run = Run::begin(core, streams, &self.tools);
         self.runs.insert(key, run);
-    }
-
-    /// Reads what one pipe has; returns how full it was, in hundredths.
-    fn serve(&mut self, key: u64, stream: usize) -> usize {
-        let Some(run) = self.runs.get_mut(&key) else {
-            return 0;
-        };
-        let (step, fill) = run.serve(stream, &mut self.tools);
-        if let Step::Paused(until) = step {
-            self.pause(key, until);
-        }
-        fill
     }
 
     fn pause(&mut self, key: u64, until: Instant) {
@@ -295,10 +320,34 @@ impl Drain {
             .extract_if(.., |(until, _)| *until <= now)
             .map(|(_, key)| key)
             .collect();
+        if over.is_empty() {
+            return;
+        }
+        let starved = self.inbox.writer_waits_for_processor();
         for key in over {
-            if let Some(run) = self.runs.get_mut(&key) {
-                run.stop_waiting(&mut self.tools);
-                self.finish_if_empty(key);
+            let Some(run) = self.runs.get_mut(&key) else {
+                continue;
+            };
+            match run.stop_waiting(starved) {
+                Some(until) => self.pause(key, until),
+                None => self.go_on(key),
+            }
+        }
+    }
+
+    /// A run does not wait for room any more.
+    fn go_on(&mut self, key: u64) {
+        let Some(run) = self.runs.get(&key) else {
+            return;
+        };
+        if run.is_closing() {
+            self.finish_if_empty(key);
+        } else {
+            for stream in run.ready() {
+                // It may be in the list already, when it was told of while its run waited.
+                if !self.ready.contains(&(key, stream)) {
+                    self.ready.push_back((key, stream));
+                }
             }
         }
     }
@@ -314,7 +363,7 @@ impl Drain {
                 if let Some(run) = self.runs.remove(&key) {
                     self.paused.retain(|(_, paused)| *paused != key);
                     let feed = run.core().feed.clone();
-                    run.finish(&mut self.tools);
+                    run.finish();
                     self.begin_held(feed.as_ref());
                 }
             }
@@ -356,22 +405,22 @@ impl Drain {
     /// Hands on what is held back of all runs; their pipes stay as they are, for a successor.
     fn end(&mut self) {
         for (_, run) in self.runs.drain() {
-            run.finish(&mut self.tools);
+            run.finish();
         }
         for (_, command) in std::mem::take(&mut self.held) {
             match command {
                 Command::Begin(core, streams, pid) => self.begin(core, streams, pid),
                 Command::Close(core, closing) => {
                     if let Some(mut run) = self.runs.remove(&core.key) {
-                        run.close(closing, &mut self.tools);
-                        run.finish(&mut self.tools);
+                        run.close(closing);
+                        run.finish();
                     }
                 }
                 Command::Room(_) | Command::End => {}
             }
         }
         for (_, run) in self.runs.drain() {
-            run.finish(&mut self.tools);
+            run.finish();
         }
     }
 }

@@ -1,12 +1,13 @@
 //! One run while it is read: its pipes, and whether its output is written, waits or is dropped.
 //!
 //! Invariants:
-//! - a pipe is left unread for at most [`PATIENCE`], and only while its feed is full;
+//! - a pipe is left unread for at most [`PATIENCE`], and only while its feed is full; longer only while the write thread
+//!   waits for a processor and not for the disk, when all of the machine is as slow;
 //! - whole lines are dropped, and each is counted once; a line whose beginning is in the file already counts, too;
 //! - last lines and mirrors see all output, the dropped part included.
 
 use super::Tools;
-use super::stream::{Skip, Stream, Watch};
+use super::stream::{Skip, Stream};
 use crate::feed::{BLOCK, Feed};
 use crate::merge::{Merger, Piece, count_lines};
 use crate::plane::RunCore;
@@ -25,6 +26,9 @@ const PATIENCE: Duration = Duration::from_millis(80);
 /// So often one pipe is read before the others have their turn.
 const READS: usize = 4;
 
+/// So long output waits at most for a write thread that gets no processor.
+const STARVED_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A run that is being closed, yet still written to by somebody, is read for so many bytes more.
 const READ_OUT: usize = 4 * 1024 * 1024;
 
@@ -36,8 +40,13 @@ pub(crate) type Done = Box<dyn FnOnce(Vec<String>) + Send>;
 enum Flow {
     /// It is written.
     Writing,
-    /// It waits in the pipe for room, until then.
-    Paused(Instant),
+    /// It waits in the pipe for room.
+    Paused {
+        /// Since then.
+        since: Instant,
+        /// Until then.
+        until: Instant,
+    },
     /// It is dropped until there is much room.
     Dropping,
 }
@@ -85,9 +94,12 @@ impl Closing {
 }
 
 impl Run {
-    pub(super) fn begin(core: Arc<RunCore>, streams: Vec<Stream>, tools: &mut Tools) -> Self {
+    pub(super) fn begin(core: Arc<RunCore>, streams: Vec<Stream>, tools: &Tools) -> Self {
         let dropping = core.feed.as_ref().is_some_and(|feed| feed.is_dropping());
-        let mut run = Run {
+        for (index, stream) in streams.iter().enumerate() {
+            stream.watch(core.key << 1 | index as u64, tools);
+        }
+        Run {
             merger: Merger::new(streams.len(), MAX_LINE),
             core,
             streams,
@@ -99,9 +111,7 @@ impl Run {
             },
             closing: None,
             left: READ_OUT,
-        };
-        run.watch_all(tools);
-        run
+        }
     }
 
     pub(super) fn core(&self) -> &RunCore {
@@ -118,35 +128,45 @@ impl Run {
     }
 
     /// The run has ended; only the first word on that counts.
-    pub(super) fn close(&mut self, closing: Closing, tools: &mut Tools) {
-        if self.closing.is_none() {
-            self.closing = Some(closing);
-            // From here on it is read by `read_out`, not when it is told of.
-            self.unwatch_all(tools);
-        }
+    pub(super) fn close(&mut self, closing: Closing) {
+        // From here on it is read by `read_out`, not when it is told of.
+        self.closing.get_or_insert(closing);
+    }
+
+    /// A stream has output; returns whether that is news.
+    pub(super) fn told(&mut self, stream: usize) -> bool {
+        let stream = self.streams.get_mut(stream);
+        stream.is_some_and(|stream| !std::mem::replace(&mut stream.ready, true))
+    }
+
+    /// The streams that may have output.
+    pub(super) fn ready(&self) -> impl Iterator<Item = usize> {
+        let ready = self.streams.iter().enumerate().filter(|(_, s)| s.ready);
+        ready.map(|(index, _)| index)
     }
 
     /// Reads one pipe, a few times; also returns how full it was, in hundredths.
-    pub(super) fn serve(&mut self, stream: usize, tools: &mut Tools) -> (Step, usize) {
+    pub(super) fn serve(&mut self, index: usize, tools: &mut Tools) -> (Step, usize) {
         let mut bytes = 0;
         let mut step = Step::More;
         for _ in 0..READS {
-            let read = match self.read(stream, tools) {
-                Ok(read) => read,
+            match self.read(index, tools) {
+                Ok(read) => bytes += read,
                 Err(stop) => {
                     step = stop;
                     break;
                 }
-            };
-            bytes += read;
-            if read < BLOCK {
+            }
+            if bytes % BLOCK != 0 {
                 // The pipe was empty just now; what has come since is told of again.
+                step = Step::Empty;
                 break;
             }
         }
-        let Some(stream) = self.streams.get_mut(stream) else {
-            return (step, 0);
+        let Some(stream) = self.streams.get_mut(index) else {
+            return (Step::Empty, 0);
         };
+        stream.ready = step != Step::Empty;
         (step, stream.fill(bytes, tools))
     }
 
@@ -168,27 +188,32 @@ impl Run {
     }
 
     /// Half of the feed is free.
-    pub(super) fn room(&mut self, tools: &mut Tools) {
+    pub(super) fn room(&mut self) {
         match self.flow {
             Flow::Writing => {}
-            Flow::Paused(_) => self.go_on(tools),
+            Flow::Paused { .. } => self.flow = Flow::Writing,
             Flow::Dropping => self.stop_dropping(),
         }
     }
 
-    /// There was no room for long enough.
-    pub(super) fn stop_waiting(&mut self, tools: &mut Tools) {
-        if let Flow::Paused(_) = self.flow {
-            self.go_on(tools);
-            if self.core.feed.as_ref().is_some_and(|feed| !feed.has_room()) {
-                self.flow = Flow::Dropping;
-            }
+    /// There was no room for long enough. Returns until when to wait all the same, when that is because the write thread
+    /// gets no processor.
+    pub(super) fn stop_waiting(&mut self, starved: bool) -> Option<Instant> {
+        let Flow::Paused { since, .. } = self.flow else {
+            return None;
+        };
+        let full = self.core.feed.as_ref().is_some_and(|feed| !feed.has_room());
+        if full && starved && since.elapsed() < STARVED_PATIENCE {
+            let until = Instant::now() + PATIENCE / 4;
+            self.flow = Flow::Paused { since, until };
+            return Some(until);
         }
+        self.flow = if full { Flow::Dropping } else { Flow::Writing };
+        None
     }
 
     /// Writes the end of the run, lets go of its pipes and calls who waits for that.
-    pub(super) fn finish(mut self, tools: &mut Tools) {
-        self.unwatch_all(tools);
+    pub(super) fn finish(mut self) {
         for mirror in self.streams.iter_mut().filter_map(|s| s.mirror.as_mut()) {
             mirror.finish();
         }
@@ -229,27 +254,19 @@ impl Run {
 
     /// Reads once and hands on. The error is why there was nothing to read.
     fn read(&mut self, index: usize, tools: &mut Tools) -> Result<usize, Step> {
-        self.admit(tools)?;
+        self.admit()?;
         let Some(stream) = self.streams.get_mut(index) else {
             return Err(Step::Empty);
         };
         let read = match nix::unistd::read(&stream.read_end, &mut tools.block) {
+            Ok(0) | Err(Errno::EAGAIN) => return Err(Step::Empty),
             Ok(read) => read,
             Err(Errno::EINTR) => return Ok(0),
-            Err(Errno::EAGAIN) => return Err(Step::Empty),
             Err(errno) => {
                 tracing::error!(plugin = %self.core.id, %errno, "cannot read the output of a plugin");
-                0
+                return Err(Step::Empty);
             }
         };
-        if self.closing.is_none() {
-            let watch = if read == 0 { Watch::Edge } else { Watch::Level };
-            let mark = self.core.key << 1 | index as u64;
-            stream.watch(watch, mark, tools);
-        }
-        if read == 0 {
-            return Err(Step::Empty);
-        }
         let bytes = tools.block.get(..read).unwrap_or_default();
         self.core.note(index, bytes);
         if let Some(mirror) = &mut stream.mirror {
@@ -266,20 +283,20 @@ impl Run {
     }
 
     /// Whether a read has somewhere to go: to the feed, or nowhere at all.
-    fn admit(&mut self, tools: &mut Tools) -> Result<(), Step> {
+    fn admit(&mut self) -> Result<(), Step> {
         let Some(feed) = self.core.feed.clone() else {
             return Ok(());
         };
         match self.flow {
             Flow::Writing if feed.has_room() => Ok(()),
             Flow::Writing => {
-                let until = Instant::now() + PATIENCE;
-                self.flow = Flow::Paused(until);
-                self.unwatch_all(tools);
+                let since = Instant::now();
+                let until = since + PATIENCE;
+                self.flow = Flow::Paused { since, until };
                 Err(Step::Paused(until))
             }
             // It was told of before it paused.
-            Flow::Paused(until) => Err(Step::Paused(until)),
+            Flow::Paused { until, .. } => Err(Step::Paused(until)),
             Flow::Dropping => {
                 if feed.has_much_room() {
                     self.stop_dropping();
@@ -391,25 +408,5 @@ impl Run {
                 Piece::Text(text) => entry.text(text),
             });
         });
-    }
-
-    fn go_on(&mut self, tools: &mut Tools) {
-        self.flow = Flow::Writing;
-        self.watch_all(tools);
-    }
-
-    fn watch_all(&mut self, tools: &mut Tools) {
-        if self.is_closing() {
-            return;
-        }
-        for (index, stream) in self.streams.iter_mut().enumerate() {
-            stream.watch(Watch::Level, self.core.key << 1 | index as u64, tools);
-        }
-    }
-
-    fn unwatch_all(&mut self, tools: &mut Tools) {
-        for stream in &mut self.streams {
-            stream.watch(Watch::Off, 0, tools);
-        }
     }
 }

@@ -1,6 +1,8 @@
 //! One pipe of a run.
 //!
-//! Invariant: a pipe that nobody holds any more does not keep the thread busy, and is heard again when somebody opens it.
+//! Invariant: the kernel tells only of new output (edge-triggered), so a pipe that nobody holds any more does not keep the
+//! thread busy, is heard again when somebody opens it, and one that is left unread for a while costs nothing. What may
+//! still be in a pipe is therefore known here, as `ready`.
 
 use super::Tools;
 use crate::feed::BLOCK;
@@ -22,20 +24,10 @@ pub(super) const GROWTHS: usize = 32;
 pub(crate) struct Stream {
     pub(crate) read_end: OwnedFd,
     pub(crate) mirror: Option<LineMirror>,
-    watch: Watch,
+    /// It may have output: told of, and not found empty since.
+    pub(super) ready: bool,
     pub(super) skip: Skip,
     capacity: usize,
-}
-
-/// How the kernel tells of output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Watch {
-    /// Not at all.
-    Off,
-    /// As long as there is some.
-    Level,
-    /// When there is new; for a pipe that nobody holds, which else would be told of for ever.
-    Edge,
 }
 
 /// Where in a dropped line a stream is.
@@ -52,7 +44,7 @@ impl Stream {
         Stream {
             read_end,
             mirror,
-            watch: Watch::Off,
+            ready: false,
             skip: Skip::Between,
             capacity: BLOCK,
         }
@@ -67,25 +59,11 @@ impl Stream {
         fill
     }
 
-    /// Has the kernel tell of output, or not; `mark` is what it says then.
-    pub(super) fn watch(&mut self, watch: Watch, mark: u64, tools: &Tools) {
-        let flags = match watch {
-            Watch::Off => EpollFlags::empty(),
-            Watch::Level => EpollFlags::EPOLLIN,
-            Watch::Edge => EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
-        };
-        let mut event = EpollEvent::new(flags, mark);
-        let result = match (self.watch, watch) {
-            (before, after) if before == after => return,
-            (_, Watch::Off) => tools.epoll.delete(&self.read_end),
-            (Watch::Off, Watch::Level | Watch::Edge) => tools.epoll.add(&self.read_end, event),
-            (Watch::Level | Watch::Edge, Watch::Level | Watch::Edge) => {
-                tools.epoll.modify(&self.read_end, &mut event)
-            }
-        };
-        match result {
-            Ok(()) => self.watch = watch,
-            Err(errno) => tracing::error!(%errno, "cannot watch the output of a plugin"),
+    /// Has the kernel tell of output, what is there already included; `mark` is what it says then. Ends with the read end.
+    pub(super) fn watch(&self, mark: u64, tools: &Tools) {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, mark);
+        if let Err(errno) = tools.epoll.add(&self.read_end, event) {
+            tracing::error!(%errno, "cannot watch the output of a plugin");
         }
     }
 
