@@ -13,7 +13,7 @@ mod readme;
 mod source;
 
 use source::Source;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -100,23 +100,43 @@ fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Whether a file is test code as a whole: not bound by sizes.
-fn is_test_code(file: &str) -> bool {
-    let stem = file.trim_end_matches(".rs");
-    file.split('/')
-        .any(|part| part == "tests" || part == "benches")
-        || stem.ends_with("/tests")
-        || stem.ends_with("_tests")
+/// Files that are test code as a whole: bound neither by sizes nor, as their module has one, by a header.
+fn test_code(files: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for (file, text) in files {
+        let Ok(source) = Source::read(text) else {
+            continue;
+        };
+        let stem = file.trim_end_matches(".rs");
+        let stem = stem.trim_end_matches("/mod").trim_end_matches("/lib");
+        for module in source.test_modules {
+            all.insert(format!("{stem}/{module}.rs"));
+            all.insert(format!("{stem}/{module}/mod.rs"));
+            let below = format!("{stem}/{module}/");
+            all.extend(
+                files
+                    .keys()
+                    .filter(|file| file.starts_with(&below))
+                    .cloned(),
+            );
+        }
+    }
+    all
+}
+
+/// Whether a file belongs to the integration tests or benches.
+fn is_outside(file: &str) -> bool {
+    file.starts_with("tests/") || file.starts_with("benches/")
 }
 
 /// The rules that concern one file alone.
-fn findings_in(file: &str, text: &str) -> Vec<Finding> {
+fn findings_in(file: &str, text: &str, is_test_code: bool) -> Vec<Finding> {
     let source = match Source::read(text) {
         Ok(source) => source,
         Err(error) => return vec![finding(file, 0, format!("cannot be read: {error}"))],
     };
     let mut findings = Vec::new();
-    if !has_header(text) {
+    if !has_header(text) && !is_test_code {
         let what =
             "the module has no header; say in `//!` what it is for and which invariants hold";
         findings.push(finding(file, 1, what));
@@ -130,7 +150,7 @@ fn findings_in(file: &str, text: &str) -> Vec<Finding> {
             findings.push(finding(file, *line, "`unsafe` outside of src/os"));
         }
     }
-    if !is_test_code(file) {
+    if !is_test_code && !is_outside(file) {
         findings.extend(sizes(file, &source));
     }
     findings
@@ -217,9 +237,10 @@ fn read(path: &str) -> String {
 fn the_house_is_tidy() {
     let files = rust_files();
     assert!(files.contains_key("tests/tidy.rs"), "no files were found");
+    let tests = test_code(&files);
     let mut findings: Vec<Finding> = files
         .iter()
-        .flat_map(|(file, text)| findings_in(file, text))
+        .flat_map(|(file, text)| findings_in(file, text, tests.contains(file)))
         .collect();
     findings.extend(imports::of_crates(&imports::manifests(&root())));
     findings.extend(imports::of_programs(&files));
@@ -250,7 +271,9 @@ mod tests {
         assert!(has_header("#!/bin/x\n\n//! It is.\n"));
         assert!(!has_header("use a;\n//! late\n"));
         assert!(!has_header("//!\n"));
-        assert_eq!(findings_in("src/a.rs", "fn a() {}\n").len(), 1);
+        assert_eq!(findings_in("src/a.rs", "fn a() {}\n", false).len(), 1);
+        assert_eq!(findings_in("tests/a.rs", "fn a() {}\n", false).len(), 1);
+        assert!(findings_in("src/a/tests.rs", "fn a() {}\n", true).is_empty());
     }
 
     #[test]
@@ -258,26 +281,42 @@ mod tests {
         let body = "    x();\n".repeat(MOST_FUNCTION_LINES - 1);
         let text = format!("//! A.\nfn a() {{\n{body}}}\n");
         assert_eq!(
-            whats(&findings_in("src/a.rs", &text)),
+            whats(&findings_in("src/a.rs", &text, false)),
             ["src/a.rs:2: `a` has 71 lines, at most 70"]
         );
-        assert!(findings_in("src/a/tests.rs", &text).is_empty());
+        assert!(findings_in("src/a/tests.rs", &text, true).is_empty());
         let text = format!("//! A.\n{}", "const A: u8 = 1;\n".repeat(MOST_LINES));
-        assert_eq!(findings_in("src/a.rs", &text).len(), 1);
-        assert!(findings_in("tests/a.rs", &text).is_empty());
+        assert_eq!(findings_in("src/a.rs", &text, false).len(), 1);
+        assert!(findings_in("tests/a.rs", &text, false).is_empty());
     }
 
     #[test]
     fn allow_and_unsafe_are_found_with_their_lines() {
         let text = "//! A.\n#[allow(dead_code)]\nfn a() {\n    unsafe { b() }\n}\n";
         assert_eq!(
-            whats(&findings_in("src/app/a.rs", text)),
+            whats(&findings_in("src/app/a.rs", text, false)),
             [
                 "src/app/a.rs:2: `allow` in an attribute; take `expect` with a reason",
                 "src/app/a.rs:4: `unsafe` outside of src/os"
             ]
         );
-        assert_eq!(findings_in("src/os/a.rs", text).len(), 1);
+        assert_eq!(findings_in("src/os/a.rs", text, false).len(), 1);
+    }
+
+    #[test]
+    fn test_modules_are_known_by_their_declaration() {
+        let text = "#[cfg(test)]\nmod stub;\nmod real;\n".to_owned();
+        let files = [
+            "src/a/mod.rs",
+            "src/a/stub.rs",
+            "src/a/stub/b.rs",
+            "src/a/real.rs",
+        ];
+        let files = files.map(|file| (file.to_owned(), text.clone()));
+        let tests = test_code(&files[..1].iter().cloned().collect());
+        assert!(tests.contains("src/a/stub.rs") && !tests.contains("src/a/real.rs"));
+        let tests = test_code(&files.into_iter().collect());
+        assert!(tests.contains("src/a/stub/b.rs"));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Source {
     pub paths: Vec<Path>,
     /// Modules it declares, outside of `#[cfg(test)]`.
     pub modules: BTreeSet<String>,
+    /// Modules it declares under `#[cfg(test)]`.
+    pub test_modules: BTreeSet<String>,
 }
 
 impl Source {
@@ -89,13 +91,15 @@ impl Source {
                     let end = item_end(&tokens, at + 1);
                     let last = tokens.get(end).map_or(0, |last| last.span().end().line);
                     test_lines.extend(group.span_open().start().line..=last);
+                    let item = tokens.get(at + 1..end).unwrap_or_default();
+                    self.test_modules.extend(declared_module(item));
                     at = end + 1;
                     continue;
                 }
                 self.outside_tests(group.stream(), test_lines);
             }
             self.function(&tokens, at);
-            self.module(&tokens, at);
+            self.modules.extend(declared_module(&tokens[at..]));
             at = self.path(&tokens, at);
         }
     }
@@ -115,14 +119,6 @@ impl Source {
             line,
             lines: body.span_close().end().line + 1 - line,
         });
-    }
-
-    fn module(&mut self, tokens: &[TokenTree], at: usize) {
-        if let (true, Some(TokenTree::Ident(name))) =
-            (is_word(tokens.get(at), "mod"), tokens.get(at + 1))
-        {
-            self.modules.insert(name.to_string());
-        }
     }
 
     /// Takes in the path that begins at `at`, if one does; returns where to go on.
@@ -173,6 +169,14 @@ impl Source {
                 path.parts.splice(0..0, prefix.iter().cloned());
             }
         }
+    }
+}
+
+/// The module that is declared by the first item of these tokens, if by its first or second word.
+fn declared_module(tokens: &[TokenTree]) -> Option<String> {
+    match (is_word(tokens.first(), "mod"), tokens.get(1)) {
+        (true, Some(TokenTree::Ident(name))) => Some(name.to_string()),
+        (_, _) => None,
     }
 }
 
@@ -249,6 +253,7 @@ mod tests {
         assert_eq!(source.functions.len(), 2);
         assert!(source.paths.is_empty());
         assert!(source.modules.is_empty());
+        assert!(source.test_modules.contains("tests"));
     }
 
     #[test]
