@@ -10,7 +10,7 @@ mod run;
 mod stream;
 
 use crate::feed::{Feed, Pool};
-use crate::pace::Pace;
+use crate::pace::{Fill, Pace};
 use crate::plane::RunCore;
 use crate::write::Inbox;
 use jiff::Timestamp;
@@ -201,7 +201,7 @@ impl Drain {
         }
         let fill = self.serve_ready();
         self.stop_waiting();
-        if let Some(fill) = fill {
+        if !fill.is_none() {
             let wait = self.pace.after_round(silence, fill);
             if !wait.is_zero() && self.ready.is_empty() {
                 self.commands.wait(wait);
@@ -211,14 +211,15 @@ impl Drain {
     }
 
     fn told(&mut self, key: u64, stream: usize) {
-        if self.runs.get_mut(&key).is_some_and(|run| run.told(stream)) {
+        let run = self.runs.get_mut(&key);
+        if run.is_some_and(|run| run.told(stream, &self.tools)) {
             self.ready.push_back((key, stream));
         }
     }
 
-    /// Reads each stream that may have output, a few times; returns how full the fullest was, in hundredths.
-    fn serve_ready(&mut self) -> Option<usize> {
-        let mut fullest = None;
+    /// Reads each stream that may have output, a few times; returns how full they were.
+    fn serve_ready(&mut self) -> Fill {
+        let mut all = Fill::default();
         for _ in 0..self.ready.len() {
             let Some((key, stream)) = self.ready.pop_front() else {
                 break;
@@ -227,14 +228,14 @@ impl Drain {
                 continue;
             };
             let (step, fill) = run.serve(stream, &mut self.tools);
-            fullest = fullest.max(Some(fill));
+            all.add(fill);
             match step {
                 Step::Empty => {}
                 Step::More => self.ready.push_back((key, stream)),
                 Step::Paused(until) => self.pause(key, until),
             }
         }
-        fullest
+        all
     }
 
     fn next_deadline(&self, now: Instant) -> EpollTimeout {
@@ -337,9 +338,10 @@ impl Drain {
 
     /// A run does not wait for room any more.
     fn go_on(&mut self, key: u64) {
-        let Some(run) = self.runs.get(&key) else {
+        let Some(run) = self.runs.get_mut(&key) else {
             return;
         };
+        run.unmute(&self.tools);
         if run.is_closing() {
             self.finish_if_empty(key);
         } else {

@@ -134,9 +134,29 @@ impl Run {
     }
 
     /// A stream has output; returns whether that is news.
-    pub(super) fn told(&mut self, stream: usize) -> bool {
-        let stream = self.streams.get_mut(stream);
-        stream.is_some_and(|stream| !std::mem::replace(&mut stream.ready, true))
+    pub(super) fn told(&mut self, index: usize, tools: &Tools) -> bool {
+        let mark = self.mark(index);
+        let Some(stream) = self.streams.get_mut(index) else {
+            return false;
+        };
+        if let Flow::Paused { .. } = self.flow {
+            stream.mute(true, mark, tools);
+        }
+        !std::mem::replace(&mut stream.ready, true)
+    }
+
+    /// The run does not wait for room any more: the kernel tells of all its streams again.
+    pub(super) fn unmute(&mut self, tools: &Tools) {
+        for index in 0..self.streams.len() {
+            let mark = self.mark(index);
+            if let Some(stream) = self.streams.get_mut(index) {
+                stream.mute(false, mark, tools);
+            }
+        }
+    }
+
+    fn mark(&self, index: usize) -> u64 {
+        self.core.key << 1 | index as u64
     }
 
     /// The streams that may have output.
@@ -167,7 +187,12 @@ impl Run {
             return (Step::Empty, 0);
         };
         stream.ready = step != Step::Empty;
-        (step, stream.fill(bytes, tools))
+        let fill = match step {
+            // How full it is by now nobody knows; no reason to wait, at any rate.
+            Step::Paused(_) => 100,
+            Step::Empty | Step::More => stream.fill(bytes, tools),
+        };
+        (step, fill)
     }
 
     /// Reads all pipes until they are empty, or there is no room.

@@ -26,6 +26,8 @@ pub(crate) struct Stream {
     pub(crate) mirror: Option<LineMirror>,
     /// It may have output: told of, and not found empty since.
     pub(super) ready: bool,
+    /// The kernel does not tell of output just now.
+    muted: bool,
     pub(super) skip: Skip,
     capacity: usize,
 }
@@ -45,6 +47,7 @@ impl Stream {
             read_end,
             mirror,
             ready: false,
+            muted: false,
             skip: Skip::Between,
             capacity: BLOCK,
         }
@@ -64,6 +67,22 @@ impl Stream {
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, mark);
         if let Err(errno) = tools.epoll.add(&self.read_end, event) {
             tracing::error!(%errno, "cannot watch the output of a plugin");
+        }
+    }
+
+    /// Has the kernel be silent about a pipe that is left unread, or tell again: else every write would wake the thread.
+    pub(super) fn mute(&mut self, muted: bool, mark: u64, tools: &Tools) {
+        if self.muted == muted {
+            return;
+        }
+        let flags = if muted {
+            EpollFlags::empty()
+        } else {
+            EpollFlags::EPOLLIN | EpollFlags::EPOLLET
+        };
+        let mut event = EpollEvent::new(flags, mark);
+        if tools.epoll.modify(&self.read_end, &mut event).is_ok() {
+            self.muted = muted;
         }
     }
 
