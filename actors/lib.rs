@@ -18,6 +18,8 @@ pub mod api;
 pub mod bridge;
 pub mod catalog;
 pub mod control;
+mod desk;
+pub mod host;
 pub mod hub;
 pub mod inventory;
 pub mod memory;

@@ -121,8 +121,8 @@ pub trait Child: Send + Sync {
     /// # Errors
     /// As [`Child::signal`].
     fn kill(&self) -> Result<(), String>;
-    /// The processes of the tree; for sampling.
-    fn pids(&self) -> Vec<i32>;
+    /// The processes of the tree, the main one first; for sampling.
+    fn members(&self) -> Vec<os::Member>;
     /// Writes the end line and closes the log of this run; `done` gets its last lines once all output is in.
     fn close_log(&self, cause: &str, lasted: Duration, done: Box<dyn FnOnce(Vec<String>) + Send>);
 }

@@ -184,6 +184,8 @@ pub(super) struct Journal {
     compact_len: u64,
     /// It does not end with a whole record, or lacks some: the next write replaces it.
     rewrite_due: bool,
+    /// Its name may not be on disk yet.
+    is_new: bool,
 }
 
 impl Journal {
@@ -195,11 +197,16 @@ impl Journal {
             len: 0,
             compact_len: 0,
             rewrite_due: true,
+            is_new: false,
         };
         let mut notices = Vec::new();
         let bytes = match read_bytes(&journal.path) {
             Ok(Some(bytes)) => bytes,
-            Ok(None) => return (journal, Vec::new(), notices),
+            Ok(None) => {
+                journal.rewrite_due = false;
+                journal.is_new = true;
+                return (journal, Vec::new(), notices);
+            }
             Err(source) => {
                 let why = format!("cannot be read: {source}");
                 notices.push(set_aside(&journal.path, why, 0));
@@ -264,6 +271,7 @@ impl Journal {
         let written = creds::atomic::write(&self.path, text.as_bytes(), 0o600);
         self.rewrite_due = written.is_err();
         if written.is_ok() {
+            self.is_new = false;
             self.len = text.len() as u64;
             self.compact_len = self.len;
         }
@@ -278,6 +286,10 @@ impl Journal {
         file.write_all(bytes)?;
         if durable {
             file.sync_data()?;
+            if self.is_new {
+                File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+                self.is_new = false;
+            }
         }
         Ok(())
     }

@@ -7,7 +7,6 @@
 //! - with `createPluginCred: false` neither bus nor certs folder is looked at.
 
 mod credentials;
-mod desk;
 mod directory;
 mod envfile;
 mod foreign;
@@ -17,10 +16,10 @@ mod tests;
 
 pub use foreign::{FindForeign, Sought};
 
+use crate::desk::Desk;
 use crate::ports::{Accounts, BoxFuture, Kind, Look, Plan, Preparation, Preparer};
 use credentials::{Shelf, Token};
 use creds::UnixTime;
-use desk::Desk;
 use directory::{Directory, Silence, Standing};
 use foreign::Patrol;
 use settings::{InOrder, Places};
@@ -68,6 +67,13 @@ struct Inner {
     directory: Directory,
     desk: Desk,
     patrol: Patrol,
+    readiness: Arc<dyn MakeReady>,
+}
+
+/// Makes ready what a start will need and what takes the disk.
+pub trait MakeReady: Send + Sync + 'static {
+    /// For the next start of `id`; nothing when that is done already. Blocks. What cannot be made is no error here.
+    fn make_ready(&self, id: &PluginId);
 }
 
 impl DiskPreparer {
@@ -77,6 +83,7 @@ impl DiskPreparer {
         config: PrepareConfig,
         accounts: Arc<dyn Accounts>,
         finder: Arc<dyn FindForeign>,
+        readiness: Arc<dyn MakeReady>,
     ) -> Self {
         let shelf = match config.credentials {
             Credentials::AreThere => None,
@@ -92,6 +99,7 @@ impl DiskPreparer {
             directory: Directory::new(accounts),
             desk: Desk::default(),
             patrol: Patrol::new(finder),
+            readiness,
         };
         DiskPreparer {
             inner: Arc::new(inner),
@@ -120,7 +128,14 @@ impl Inner {
         look: Look,
     ) -> Result<Preparation, BlockReason> {
         let (places, asked) = (self.places.clone(), id.clone());
-        let look_at = move || places.look(&asked, kind, &plan);
+        let readiness = self.readiness.clone();
+        let look_at = move || {
+            let found = places.look(&asked, kind, &plan);
+            if found.is_ok() {
+                readiness.make_ready(&asked);
+            }
+            found
+        };
         let in_order = self.desk.ask(look_at).await;
         let InOrder { file, env_file } =
             in_order.map_err(|broken| BlockReason::Settings(broken.to_string()))??;

@@ -127,6 +127,13 @@ impl FindForeign for FakeFinder {
     }
 }
 
+/// Nothing is to be made ready.
+struct Nothing;
+
+impl MakeReady for Nothing {
+    fn make_ready(&self, _id: &PluginId) {}
+}
+
 struct World {
     dir: tempfile::TempDir,
     accounts: Arc<FakeAccounts>,
@@ -192,10 +199,11 @@ impl World {
     }
 
     async fn blocked(&self, name: &str) -> String {
-        match self.prepare(name).await {
-            Preparation::Blocked(BlockReason::Credentials(text)) => text,
-            other => panic!("{other:?}"),
-        }
+        let found = self.prepare(name).await;
+        let Preparation::Blocked(BlockReason::Credentials(text)) = found else {
+            panic!("{found:?}");
+        };
+        text
     }
 
     async fn ready(&self, name: &str) {
@@ -224,7 +232,12 @@ fn preparer(
         home: dir.to_owned(),
         credentials,
     };
-    DiskPreparer::new(config, Arc::new(Holder(accounts.clone())), finder)
+    DiskPreparer::new(
+        config,
+        Arc::new(Holder(accounts.clone())),
+        finder,
+        Arc::new(Nothing),
+    )
 }
 
 fn plan() -> Plan {
@@ -456,11 +469,13 @@ async fn copies_of_others_are_found_when_looked_for() {
 #[tokio::test]
 async fn executable_folder_and_environment_file_are_looked_at() {
     let world = World::with(false, FakeFinder::default());
-    let blocked =
-        async |name: &str, plan: Plan| match world.prepare_as(name, plan, Look::Again).await {
-            Preparation::Blocked(reason) => reason,
-            other => panic!("{other:?}"),
+    let blocked = async |name: &str, plan: Plan| {
+        let found = world.prepare_as(name, plan, Look::Again).await;
+        let Preparation::Blocked(reason) = found else {
+            panic!("{found:?}");
         };
+        reason
+    };
     let reason = blocked("gone", plan()).await;
     assert!(
         matches!(&reason, BlockReason::Executable(t) if t.starts_with("no such file in plugins"))
@@ -492,16 +507,13 @@ async fn executable_folder_and_environment_file_are_looked_at() {
     let text = blocked("a", plan.clone()).await.text().to_owned();
     assert!(text.contains("a.env: line 2 is not NAME=VALUE"), "{text}");
     std::fs::write(&file, "X=1\n").unwrap();
-    match world.prepare_as("a", plan, Look::Again).await {
-        Preparation::Ready { file, env_file } => {
-            assert_eq!(env_file, [("X".to_owned(), "1".to_owned())]);
-            assert_eq!(
-                (file.name.as_str(), file.path),
-                ("a", world.dir.path().join("plugins/b"))
-            );
-        }
-        other => panic!("{other:?}"),
-    }
+    let found = world.prepare_as("a", plan, Look::Again).await;
+    let Preparation::Ready { file, env_file } = found else {
+        panic!("{found:?}");
+    };
+    assert_eq!(env_file, [("X".to_owned(), "1".to_owned())]);
+    let binary = world.dir.path().join("plugins/b");
+    assert_eq!((file.name.as_str(), file.path), ("a", binary));
 }
 
 #[tokio::test]
@@ -520,10 +532,11 @@ async fn the_core_is_only_looked_at() {
     std::fs::create_dir(world.dir.path().join("bin")).unwrap();
     let plugin = world.dir.path().join("plugins/a");
     std::fs::copy(plugin, world.dir.path().join("bin/mqttcore")).unwrap();
-    match core().await {
-        Preparation::Ready { file, .. } => assert_eq!(file.name, "mqttcore"),
-        other => panic!("{other:?}"),
-    }
+    let found = core().await;
+    assert!(
+        matches!(&found, Preparation::Ready { file, .. } if file.name == "mqttcore"),
+        "{found:?}"
+    );
     assert_eq!(world.accounts.counts(), (0, 0));
     assert_eq!(world.finder.looks.load(Ordering::SeqCst), 0);
 }

@@ -14,13 +14,13 @@ const THREADS: usize = 4;
 /// The work failed for a mistake of this program; it was logged as a panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("looking at its files failed by a mistake of the launcher; see its log")]
-pub(super) struct Broken;
+pub(crate) struct Broken;
 
 type Work = Box<dyn FnOnce() + Send>;
 
 /// Where work is handed in.
 #[derive(Clone, Default)]
-pub(super) struct Desk {
+pub(crate) struct Desk {
     pile: Arc<Mutex<Pile>>,
 }
 
@@ -38,7 +38,7 @@ impl Desk {
     ///
     /// # Cancel safety
     /// Dropped before it began it is not done; dropped later it is done all the same.
-    pub(super) async fn ask<R: Send + 'static>(
+    pub(crate) async fn ask<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, Broken> {
@@ -49,9 +49,22 @@ impl Desk {
                 let _ = reply.send(work());
             }
         };
+        self.put(Box::new(work));
+        result.await.map_err(|_| Broken)
+    }
+
+    /// Has `work` done some time; without a runtime at once.
+    pub(crate) fn leave(&self, work: impl FnOnce() + Send + 'static) {
+        match tokio::runtime::Handle::try_current() {
+            Ok(_inside) => self.put(Box::new(work)),
+            Err(_) => work(),
+        }
+    }
+
+    fn put(&self, work: Work) {
         let needs_thread = {
             let mut pile = self.lock();
-            pile.waiting.push_back(Box::new(work));
+            pile.waiting.push_back(work);
             let needs_thread = pile.threads < THREADS;
             pile.threads += usize::from(needs_thread);
             needs_thread
@@ -60,7 +73,6 @@ impl Desk {
             let desk = self.clone();
             tokio::task::spawn_blocking(move || desk.serve());
         }
-        result.await.map_err(|_| Broken)
     }
 
     fn serve(&self) {

@@ -1,0 +1,76 @@
+//! One run: process, log, FIFOs and record, held together.
+
+use super::streams::Fifos;
+use crate::desk::Desk;
+use crate::memory::LiveRuns;
+use crate::ports::{BoxFuture, Child};
+use crate::words::in_words;
+use logs::RunLog;
+use os::{Member, Process};
+use std::sync::Arc;
+use std::time::Duration;
+use supervision::ExitStatus;
+
+/// A run on this machine. When it is dropped after its tree is gone, so are its FIFOs and its record; before, they stay
+/// for the launcher's successor.
+pub(super) struct HostChild {
+    pub(super) process: Arc<Process>,
+    pub(super) log: RunLog,
+    pub(super) fifos: Fifos,
+    pub(super) live: Arc<LiveRuns>,
+    pub(super) desk: Desk,
+}
+
+impl Child for HostChild {
+    fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
+    fn main_ended(&self) -> BoxFuture<ExitStatus> {
+        let process = self.process.clone();
+        Box::pin(async move { process.main_ended().await })
+    }
+
+    fn tree_ended(&self) -> BoxFuture<ExitStatus> {
+        let process = self.process.clone();
+        Box::pin(async move { process.tree_ended().await })
+    }
+
+    fn tree_is_gone(&self) -> bool {
+        self.process.tree_is_gone()
+    }
+
+    fn signal(&self, signal: i32) -> Result<(), String> {
+        match self.process.signal(signal) {
+            Ok(_reached) => Ok(()),
+            Err(error) => Err(in_words(&error)),
+        }
+    }
+
+    fn kill(&self) -> Result<(), String> {
+        match self.process.kill() {
+            Ok(_reached) => Ok(()),
+            Err(error) => Err(in_words(&error)),
+        }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        self.process.members()
+    }
+
+    fn close_log(&self, cause: &str, lasted: Duration, done: Box<dyn FnOnce(Vec<String>) + Send>) {
+        self.log.close(cause, lasted, done);
+    }
+}
+
+impl Drop for HostChild {
+    fn drop(&mut self) {
+        if !self.process.tree_is_gone() {
+            self.fifos.let_go();
+            return;
+        }
+        self.live.ended(self.process.marker().as_str());
+        let fifos = std::mem::take(&mut self.fifos);
+        self.desk.leave(move || drop(fifos));
+    }
+}

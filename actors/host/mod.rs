@@ -1,0 +1,272 @@
+//! Processes, logs and records of this machine behind the ports of the actors (spec §9, §11, §12).
+//!
+//! Invariants:
+//! - a run's pipes are being held and its log is open before the process is there, so that its first line is not lost;
+//! - whatever of a start fails or is given up, its FIFOs and its process are gone; pipes that the look before a start made
+//!   ready stay for the next one;
+//! - at most `start.parallel` starts are in exec at once, in the order they came.
+
+mod child;
+mod environment;
+mod foreign;
+mod leftovers;
+mod meter;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+pub use foreign::ForeignFinder;
+pub use leftovers::end_leftovers;
+pub use meter::TreeMeter;
+pub use streams::{Attached, OutputPlan};
+
+use crate::desk::Desk;
+use crate::memory::{LiveRun, LiveRuns};
+use crate::ports::{BoxFuture, Child, Kind, Launch, Processes};
+use crate::prepare::MakeReady;
+use crate::words::in_words;
+use child::HostChild;
+use logs::{OpenRun, Plane, RunLog};
+use os::{Host, Marker, SpawnSpec};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use streams::{Fifos, Layout, Pipes};
+use supervision::lifecycle::SpawnFailure;
+use supervision::{PluginId, Run};
+use tokio::sync::Semaphore;
+
+/// Tells by which URL the launcher reaches the bus; `None` = by none so far.
+pub type ServerUrl = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// What the starter of processes needs to know of the hub.
+#[derive(Clone)]
+pub struct SpawnConfig {
+    /// The home, spelled as for [`os::HostConfig`]: the working folder of what has none of its own.
+    pub home: PathBuf,
+    /// The plugins folder.
+    pub plugins: PathBuf,
+    /// `{run}/private`, where FIFOs are made.
+    pub private: PathBuf,
+    /// `LOGLEVEL` of plugins.
+    pub log_level: String,
+    /// `HIVEOT_SERVER` of plugins.
+    pub server: ServerUrl,
+    /// How many starts may be in exec at once; 0 = twice the processors.
+    pub parallel: usize,
+    /// What becomes of output.
+    pub output: OutputPlan,
+}
+
+/// The real [`Processes`].
+#[derive(Clone)]
+pub struct HostProcesses {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    host: Arc<Host>,
+    plane: Plane,
+    live: Arc<LiveRuns>,
+    config: SpawnConfig,
+    inherited: Vec<(OsString, OsString)>,
+    boot_id: String,
+    starts: Semaphore,
+    desk: Desk,
+    maker: Arc<PipeMaker>,
+}
+
+/// Makes pipes, also beforehand: a restart then has one change of threads less to wait for.
+struct PipeMaker {
+    host: Arc<Host>,
+    private: PathBuf,
+    layout: Layout,
+    /// Whether it was said that there are no FIFOs.
+    warned: AtomicBool,
+    /// Pipes that wait for a run, at most one set a plugin.
+    ready: Mutex<HashMap<PluginId, Pipes>>,
+}
+
+impl PipeMaker {
+    /// Blocks.
+    fn make(&self, id: &PluginId) -> Result<Pipes, String> {
+        // No run has the number zero, so no run's name is taken.
+        let name = self.host.marker(id, Run(0));
+        streams::make(&self.private, &name, self.layout, &self.warned)
+    }
+
+    fn take(&self, id: &PluginId) -> Option<Pipes> {
+        self.lock().remove(id)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PluginId, Pipes>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MakeReady for PipeMaker {
+    fn make_ready(&self, id: &PluginId) {
+        if self.lock().contains_key(id) {
+            return;
+        }
+        // One that cannot be made now is made, or complained about, at the start.
+        if let Ok(pipes) = self.make(id) {
+            self.lock().insert(id.clone(), pipes);
+        }
+    }
+}
+
+impl HostProcesses {
+    /// Processes of `host`, logged by `plane` and recorded in `live`. Takes the environment as it is now.
+    #[must_use]
+    pub fn new(host: Arc<Host>, plane: Plane, live: Arc<LiveRuns>, config: SpawnConfig) -> Self {
+        let parallel = match config.parallel {
+            0 => 2 * std::thread::available_parallelism().map_or(1, usize::from),
+            some => some.min(Semaphore::MAX_PERMITS),
+        };
+        let boot_id = os::table::boot_id().unwrap_or_else(|error| {
+            tracing::warn!(
+                "cannot tell this boot from others, so records of processes are of no use: {error}"
+            );
+            String::new()
+        });
+        let maker = PipeMaker {
+            host: host.clone(),
+            private: config.private.clone(),
+            layout: config.output.layout(),
+            warned: AtomicBool::new(false),
+            ready: Mutex::default(),
+        };
+        HostProcesses {
+            inner: Arc::new(Inner {
+                host,
+                plane,
+                live,
+                config,
+                inherited: environment::inherited(std::env::vars_os()),
+                boot_id,
+                starts: Semaphore::new(parallel),
+                desk: Desk::default(),
+                maker: Arc::new(maker),
+            }),
+        }
+    }
+
+    /// What the preparer is to have made ready.
+    #[must_use]
+    pub fn readiness(&self) -> Arc<dyn MakeReady> {
+        self.inner.maker.clone()
+    }
+}
+
+impl Processes for HostProcesses {
+    fn spawn(&self, launch: Launch) -> BoxFuture<Result<Arc<dyn Child>, SpawnFailure>> {
+        let inner = self.inner.clone();
+        Box::pin(async move { inner.spawn(launch).await })
+    }
+
+    fn foreign_ended(&self, pid: i32) -> BoxFuture<()> {
+        Box::pin(foreign::ended(pid))
+    }
+}
+
+impl Inner {
+    /// Begins a run.
+    ///
+    /// # Cancel safety
+    /// Dropped, what it began is undone: the pipes remove themselves, and the host kills a process nobody waits for.
+    async fn spawn(&self, launch: Launch) -> Result<Arc<dyn Child>, SpawnFailure> {
+        // Never closed, so there is always a permit to come.
+        let _turn = self.starts.acquire().await;
+        let marker = self.host.marker(&launch.id, launch.run);
+        let Pipes {
+            streams,
+            stdout,
+            stderr,
+            fifos,
+        } = self.pipes(&launch.id).await.map_err(SpawnFailure::Failed)?;
+        let log = self.plane.open(OpenRun {
+            id: launch.id.clone(),
+            run: launch.run,
+            policy: launch.plan.logs,
+            to_file: self.config.output.to_file,
+            streams,
+        });
+        let log = log.map_err(|error| SpawnFailure::Failed(in_words(&error)))?;
+        let spec = SpawnSpec {
+            marker: marker.clone(),
+            path: launch.file.path.clone(),
+            argv0: self.argv0(&launch),
+            args: launch.plan.args.iter().map(OsString::from).collect(),
+            env: self.environment(&launch),
+            cwd: match &launch.plan.cwd {
+                Some(cwd) => self.config.home.join(cwd),
+                None => self.config.home.clone(),
+            },
+            stdout,
+            stderr,
+        };
+        let process = self.host.spawn(spec).await?;
+        Ok(self.begun(&launch, &marker, process, log, fifos))
+    }
+
+    /// From here on nothing fails and nothing waits.
+    fn begun(
+        &self,
+        launch: &Launch,
+        marker: &Marker,
+        process: Arc<os::Process>,
+        log: RunLog,
+        fifos: Fifos,
+    ) -> Arc<dyn Child> {
+        log.started(process.pid());
+        let main = process.main();
+        self.live.began(LiveRun {
+            id: launch.id.clone(),
+            run: launch.run,
+            marker: marker.to_string(),
+            pid: main.pid,
+            start_ticks: main.start_ticks,
+            boot_id: self.boot_id.clone(),
+            fifos: fifos.paths.clone(),
+        });
+        Arc::new(HostChild {
+            process,
+            log,
+            fifos,
+            live: self.live.clone(),
+            desk: self.desk.clone(),
+        })
+    }
+
+    async fn pipes(&self, id: &PluginId) -> Result<Pipes, String> {
+        if let Some(ready) = self.maker.take(id) {
+            return Ok(ready);
+        }
+        let (maker, id) = (self.maker.clone(), id.clone());
+        let made = self.desk.ask(move || maker.make(&id)).await;
+        made.map_err(|broken| broken.to_string())?
+    }
+
+    /// What the process sees as its name: its own path, or that of the id it is an instance as (spec §4).
+    fn argv0(&self, launch: &Launch) -> OsString {
+        match (launch.kind, &launch.plan.instance_of) {
+            (Kind::Plugin, Some(_)) => self.config.plugins.join(launch.id.as_str()).into(),
+            (Kind::Plugin, None) | (Kind::Core, _) => launch.file.path.clone().into(),
+        }
+    }
+
+    fn environment(&self, launch: &Launch) -> Vec<(OsString, OsString)> {
+        let file = launch.env_file.iter().map(|(name, value)| (name, value));
+        let own = file.chain(&launch.plan.env);
+        let server = (self.config.server)();
+        environment::environment(
+            &self.inherited,
+            own,
+            &self.config.log_level,
+            server.as_deref(),
+        )
+    }
+}

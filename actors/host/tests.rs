@@ -1,0 +1,289 @@
+use super::*;
+use crate::ports::{FileFacts, Plan};
+use logs::PlaneConfig;
+use os::HostConfig;
+use std::collections::BTreeMap;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+use supervision::lifecycle::Rules;
+use supervision::policy::LogPolicy;
+use supervision::{ExitStatus, PluginId, Run};
+use tokio::sync::oneshot;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct World {
+    dir: tempfile::TempDir,
+    live: Arc<LiveRuns>,
+    processes: HostProcesses,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["plugins", "private", "stores"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        let home = dir.path().to_owned();
+        let host = Host::start(HostConfig { home: home.clone() }).unwrap();
+        let folder = home.join("logs");
+        let plane = Plane::start(PlaneConfig { folder }).unwrap();
+        let live = Arc::new(LiveRuns::open(&home.join("private")).unwrap().0);
+        let config = SpawnConfig {
+            plugins: home.join("plugins"),
+            private: home.join("private"),
+            log_level: "warning".to_owned(),
+            server: Arc::new(|| Some("unix:///s".to_owned())),
+            parallel: 0,
+            output: OutputPlan {
+                to_file: true,
+                stdout: Attached::No,
+                stderr: Attached::Elsewhere,
+            },
+            home,
+        };
+        World {
+            processes: HostProcesses::new(Arc::new(host), plane, live.clone(), config),
+            dir,
+            live,
+        }
+    }
+
+    fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join("plugins").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn fifos(&self) -> usize {
+        let entries = std::fs::read_dir(self.dir.path().join("private")).unwrap();
+        let is_fifo = |entry: &std::fs::DirEntry| entry.file_type().unwrap().is_fifo();
+        entries
+            .filter(|entry| is_fifo(entry.as_ref().unwrap()))
+            .count()
+    }
+
+    fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join("logs").join(name)).unwrap_or_default()
+    }
+}
+
+impl Drop for World {
+    /// A test that fails leaves nothing running either.
+    fn drop(&mut self) {
+        for process in self.processes.inner.host.running() {
+            let _ = process.kill();
+        }
+    }
+}
+
+fn launch(name: &str, path: &Path) -> Launch {
+    Launch {
+        id: PluginId::new(name).unwrap(),
+        kind: Kind::Plugin,
+        run: Run(3),
+        file: FileFacts {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            size: 1,
+            modified: SystemTime::UNIX_EPOCH,
+        },
+        plan: Plan {
+            rules: Rules::default(),
+            logs: LogPolicy::default(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            env_file: None,
+            cwd: None,
+            instance_of: None,
+        },
+        env_file: Vec::new(),
+    }
+}
+
+/// Waits for what comes without being told.
+async fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let looking = async {
+        while !reached() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking)
+        .await
+        .unwrap_or_else(|_| panic!("waited for {what}"));
+}
+
+async fn tail_of(child: &Arc<dyn Child>) -> Vec<String> {
+    let (done, tail) = oneshot::channel();
+    let done = Box::new(move |lines| drop(done.send(lines)));
+    child.close_log("as the test wants", Duration::from_millis(1_500), done);
+    tokio::time::timeout(PATIENCE, tail).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_run_is_started_logged_recorded_and_forgotten() {
+    let world = World::new();
+    let path = world.script(
+        "prog",
+        "echo \"$0 $1 $(pwd -P)\"; echo $X $LOGLEVEL $HIVEOT_SERVER $HIVEOT_HOME >&2; echo $HIVEOT_RUN; exec sleep 600",
+    );
+    let mut launch = launch("east", &path);
+    launch.plan.args = vec!["--one".to_owned()];
+    launch.plan.cwd = Some("stores".into());
+    launch.env_file = vec![("X".to_owned(), "file".to_owned())];
+    launch.plan.env = BTreeMap::from([("X".to_owned(), "plan".to_owned())]);
+    world.processes.readiness().make_ready(&launch.id);
+    world.processes.readiness().make_ready(&launch.id);
+    assert_eq!(world.fifos(), 1);
+    let child = world.processes.spawn(launch).await.unwrap();
+    let [record] = &world.live.all()[..] else {
+        panic!()
+    };
+    assert_eq!((record.pid, record.run), (child.pid(), Run(3)));
+    assert_eq!(record.boot_id, os::table::boot_id().unwrap());
+    assert_eq!(record.fifos.len(), 1);
+    assert_eq!(child.members()[0].start_ticks, record.start_ticks);
+    until("its output", || world.log("east.log").contains("east.3.")).await;
+    assert_eq!(world.fifos(), 1);
+    let usage = TreeMeter::default();
+    let runs = vec![(PluginId::new("east").unwrap(), Run(3), child.clone())];
+    use crate::ports::Meter;
+    let [(_, _, usage)] = &usage.measure(runs).await[..] else {
+        panic!()
+    };
+    assert!(usage.rss_bytes > 0 && usage.children == 0, "{usage:?}");
+    child.signal(15).unwrap();
+    let status = tokio::time::timeout(PATIENCE, child.tree_ended())
+        .await
+        .unwrap();
+    let number = 15;
+    assert_eq!(
+        status,
+        ExitStatus::Signal {
+            number,
+            core_dumped: false
+        }
+    );
+    let tail = tail_of(&child).await;
+    let home = world.dir.path().canonicalize().unwrap();
+    let (home, plain) = (home.display(), world.dir.path().display());
+    // A script sees its path as its own name; what argv[0] was is seen by programs only.
+    assert_eq!(tail[0], format!("{} --one {home}/stores", path.display()));
+    assert_eq!(tail[1], format!("plan warning unix:///s {plain}"));
+    assert_eq!(tail[2], record.marker);
+    until("the end line", || {
+        world.log("east.log").contains("ended: as the test wants")
+    })
+    .await;
+    assert!(world.log("east.log").starts_with("--- "));
+    drop(child);
+    until("nothing left", || world.fifos() == 0).await;
+    assert_eq!(world.live.all(), []);
+}
+
+#[tokio::test]
+async fn an_instance_has_its_own_id_as_name() {
+    let world = World::new();
+    let mut launch = launch("east", Path::new("/bin/sleep"));
+    launch.plan.instance_of = Some("sleep".to_owned());
+    launch.plan.args = vec!["600".to_owned()];
+    let child = world.processes.spawn(launch).await.unwrap();
+    let east = world.dir.path().join("plugins/east");
+    // For a moment after exec a process has no arguments yet.
+    until("its name", || {
+        let arguments = os::table::arguments(child.pid()).unwrap();
+        arguments.first().is_some_and(|name| *name == east)
+    })
+    .await;
+    // Somebody who is not its parent can wait for it, too.
+    let gone = world.processes.foreign_ended(child.pid());
+    child.kill().unwrap();
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    tokio::time::timeout(PATIENCE, child.tree_ended())
+        .await
+        .unwrap();
+    assert!(child.tree_is_gone());
+}
+
+#[tokio::test]
+async fn a_start_that_fails_leaves_nothing() {
+    let world = World::new();
+    let path = world.script("bad", "");
+    std::fs::write(&path, "#!/no/such/interpreter\n").unwrap();
+    let failed = world
+        .processes
+        .spawn(launch("bad", &path))
+        .await
+        .err()
+        .unwrap();
+    let SpawnFailure::Failed(text) = failed else {
+        panic!("{failed:?}")
+    };
+    assert!(
+        text.starts_with(&format!("fork/exec {}: ", path.display())),
+        "{text}"
+    );
+    let gone = world.dir.path().join("plugins/gone");
+    let failed = world
+        .processes
+        .spawn(launch("gone", &gone))
+        .await
+        .err()
+        .unwrap();
+    assert!(matches!(failed, SpawnFailure::Missing(_)), "{failed:?}");
+    assert_eq!((world.fifos(), world.live.all()), (0, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_start_that_is_given_up_is_undone() {
+    let world = World::new();
+    let marks = world.dir.path().join("marks");
+    let path = world.script(
+        "slow",
+        &format!("echo $$ >> {}; exec sleep 600", marks.display()),
+    );
+    for polls in 0..12 {
+        let mut start = world.processes.spawn(launch("slow", &path));
+        for _ in 0..polls {
+            // Given up at whatever point it has come to.
+            let step = tokio::time::timeout(Duration::from_micros(300), &mut start).await;
+            if let Ok(child) = step {
+                let child = child.unwrap();
+                child.kill().unwrap();
+                child.tree_ended().await;
+                break;
+            }
+        }
+    }
+    let host = world.processes.inner.host.clone();
+    until("no process", || host.running().is_empty()).await;
+    until("no FIFO", || world.fifos() == 0).await;
+    assert_eq!(world.live.all(), []);
+}
+
+#[tokio::test]
+async fn what_a_killed_launcher_left_is_ended() {
+    let world = World::new();
+    let path = world.script("left", "trap '' TERM; sleep 600 & wait; wait");
+    let child = world.processes.spawn(launch("left", &path)).await.unwrap();
+    world.live.flush().await.unwrap();
+    // What the next launcher finds, which does not know that the processes are ours.
+    let private = world.dir.path().join("private");
+    let (live, notices) = LiveRuns::open(&private).unwrap();
+    assert_eq!((live.all().len(), notices.len()), (1, 0));
+    let until_up = |members: usize| members >= 2;
+    until("its child", || until_up(child.members().len())).await;
+    let grace = Duration::from_millis(50);
+    let ended = end_leftovers(world.dir.path(), &private, &live, 15, grace);
+    let ended = tokio::time::timeout(PATIENCE, ended)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(ended >= 2, "{ended}");
+    tokio::time::timeout(PATIENCE, child.tree_ended())
+        .await
+        .unwrap();
+    assert_eq!((live.all(), world.fifos()), (Vec::new(), 0));
+}
