@@ -3,6 +3,19 @@
 //! Invariants: a [`Config`] only holds values that were checked; each key that is accepted has an effect; a file with
 //! any problem gives no [`Config`] at all.
 
+mod decode;
+pub mod problem;
+mod read;
+pub mod sample;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod values;
+mod yaml;
+
+pub use problem::{Problem, Problems};
+pub use read::{MAX_SIZE, load, parse};
+
 use crate::app::launcher::LogLevel;
 use crate::app::paths::{Folders, PathError};
 use actors::ports::{Plan, Plans};
@@ -94,12 +107,7 @@ impl Config {
     /// # Errors
     /// A `~` in `cwd` or `envFile` that cannot be expanded.
     pub fn plans(&self, folders: &Folders) -> Result<Plans, PathError> {
-        let default = PluginConfig {
-            restart: self.restart.clone(),
-            stop: self.stop,
-            logs: self.logs,
-            ..PluginConfig::default()
-        };
+        let default = self.default_plugin();
         let plan = |plugin: &PluginConfig| self.plan(plugin, folders);
         Ok(Plans {
             default: plan(&default)?,
@@ -111,6 +119,16 @@ impl Config {
                 .collect::<Result<_, PathError>>()?,
             autostart: self.autostart.clone(),
         })
+    }
+
+    /// The settings of a plugin of which the file says nothing.
+    fn default_plugin(&self) -> PluginConfig {
+        PluginConfig {
+            restart: self.restart.clone(),
+            stop: self.stop,
+            logs: self.logs,
+            ..PluginConfig::default()
+        }
     }
 
     fn plan(&self, plugin: &PluginConfig, folders: &Folders) -> Result<Plan, PathError> {

@@ -1,0 +1,105 @@
+//! The blocks `restart start stop logs`, for all plugins and for single ones.
+//!
+//! Invariant: a block is merged over what it is given: keys that it does not have stay as they were.
+
+use super::keys::{OF_LOGS, OF_RESTART, OF_START, OF_STOP, OfLogs, OfRestart, OfStart, OfStop};
+use super::reader::{At, Reader, text_of};
+use crate::app::config::values;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use supervision::policy::{LogPolicy, RestartMode, RestartPolicy, StartPolicy, StopPolicy};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A start that is given up sooner could not succeed: ready means alive after 100 ms.
+const START_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(200)..=HOUR;
+
+const RESTART_MODES: [(&str, RestartMode); 3] = [
+    ("always", RestartMode::Always),
+    ("on-failure", RestartMode::OnFailure),
+    ("never", RestartMode::Never),
+];
+
+/// Smaller log files would be rotated at every other line.
+const MIN_LOG_SIZE: u64 = 1024;
+const MAX_LOG_SIZE: u64 = 1 << 40;
+
+impl Reader {
+    pub fn restart(&mut self, at: &At<'_>, into: &mut RestartPolicy) {
+        for (key, at) in self.fields(at, &OF_RESTART) {
+            let any = Duration::ZERO..=YEAR;
+            match key {
+                OfRestart::Policy => {
+                    into.mode = self.word(&at, &RESTART_MODES).unwrap_or(into.mode);
+                }
+                OfRestart::FirstDelay => self.duration(&at, any, &mut into.first_delay),
+                OfRestart::Delay => self.duration(&at, any, &mut into.delay),
+                OfRestart::MaxDelay => self.duration(&at, any, &mut into.max_delay),
+                OfRestart::StableAfter => self.duration(&at, any, &mut into.stable_after),
+                OfRestart::Factor => self.number(&at, 1.0..=100.0, &mut into.factor),
+                OfRestart::Jitter => self.number(&at, 0.0..=1.0, &mut into.jitter),
+            }
+        }
+    }
+
+    pub fn stop(&mut self, at: &At<'_>, into: &mut StopPolicy) {
+        for (key, at) in self.fields(at, &OF_STOP) {
+            match key {
+                OfStop::Grace => self.duration(&at, Duration::ZERO..=HOUR, &mut into.grace),
+                OfStop::Signal => {
+                    let number = text_of(at.node).and_then(supervision::exit::signal_number);
+                    match number.filter(|number| can_end(*number)) {
+                        Some(number) => into.signal = number,
+                        None => self.wrong_value(
+                            &at,
+                            "the name of a signal that can end a program, like SIGTERM or SIGINT",
+                        ),
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn start(&mut self, at: &At<'_>, into: &mut StartPolicy) {
+        for (key, at) in self.fields(at, &OF_START) {
+            match key {
+                OfStart::Timeout => self.duration(&at, START_TIMEOUT, &mut into.timeout),
+                OfStart::Parallel => {
+                    if let Some(parallel) = self.whole(&at, 0..=1000) {
+                        into.parallel = usize::try_from(parallel).unwrap_or(into.parallel);
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn logs(&mut self, at: &At<'_>, into: &mut LogPolicy) {
+        for (key, at) in self.fields(at, &OF_LOGS) {
+            match key {
+                OfLogs::Keep => into.keep = self.whole(&at, 0..=999).unwrap_or(into.keep),
+                OfLogs::MaxSize => {
+                    let size = text_of(at.node).and_then(values::size);
+                    let fits =
+                        |size: &u64| *size == 0 || (MIN_LOG_SIZE..=MAX_LOG_SIZE).contains(size);
+                    match size.filter(fits) {
+                        Some(size) => into.max_size_bytes = size,
+                        None => self.wrong_value(
+                            &at,
+                            "a size like 64KiB, 10MiB or 1GiB, from 1KiB to 1024GiB, or 0 for never",
+                        ),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Not those that stop a program for a while, or wake it.
+fn can_end(signal: i32) -> bool {
+    ![
+        "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGCONT", "SIGCHLD",
+    ]
+    .iter()
+    .any(|name| supervision::exit::signal_number(name) == Some(signal))
+}

@@ -1,0 +1,176 @@
+//! The keys of `launcher.yaml`, and those that are known but belong to later versions.
+//!
+//! Invariant: a key is here only if it has an effect.
+
+/// Keys of one map: spellings with what they mean; two spellings of one meaning are aliases.
+#[derive(Debug)]
+pub struct Keys<K: 'static> {
+    /// All spellings, the first of each meaning being the one to use.
+    pub names: &'static [(&'static str, K)],
+    /// Keys of the specification that this version does not have.
+    pub later: &'static [&'static str],
+}
+
+impl<K: Copy> Keys<K> {
+    /// The meaning of a key.
+    pub fn find(&self, name: &str) -> Option<K> {
+        let found = self.names.iter().find(|(known, _)| *known == name);
+        found.map(|(_, key)| *key)
+    }
+
+    /// All spellings.
+    pub fn spellings(&self) -> impl Iterator<Item = &'static str> {
+        self.names.iter().map(|(name, _)| *name)
+    }
+}
+
+/// Keys of the file itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Top {
+    AttachStderr,
+    AttachStdout,
+    AutoRestart,
+    AutoStart,
+    CoreBin,
+    CreatePluginCred,
+    LogLevel,
+    Logs,
+    LogToFile,
+    LogPlugins,
+    Plugins,
+    Restart,
+    Start,
+    Stop,
+}
+
+pub const TOP: Keys<Top> = Keys {
+    names: &[
+        ("attachstderr", Top::AttachStderr),
+        ("attachstdout", Top::AttachStdout),
+        ("autorestart", Top::AutoRestart),
+        ("autostart", Top::AutoStart),
+        ("corebin", Top::CoreBin),
+        ("createPluginCred", Top::CreatePluginCred),
+        ("logLevel", Top::LogLevel),
+        ("logplugins", Top::LogPlugins),
+        ("logPlugins", Top::LogPlugins),
+        ("logs", Top::Logs),
+        ("logtofile", Top::LogToFile),
+        ("plugins", Top::Plugins),
+        ("restart", Top::Restart),
+        ("runtime", Top::CoreBin),
+        ("start", Top::Start),
+        ("stop", Top::Stop),
+    ],
+    later: &["adopt", "creds", "events", "limits", "monitor"],
+};
+
+/// Keys of one plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfPlugin {
+    Args,
+    Cwd,
+    Env,
+    EnvFile,
+    InstanceOf,
+    Logs,
+    Restart,
+    Stop,
+}
+
+pub const OF_PLUGIN: Keys<OfPlugin> = Keys {
+    names: &[
+        ("args", OfPlugin::Args),
+        ("cwd", OfPlugin::Cwd),
+        ("env", OfPlugin::Env),
+        ("envFile", OfPlugin::EnvFile),
+        ("instanceOf", OfPlugin::InstanceOf),
+        ("logs", OfPlugin::Logs),
+        ("restart", OfPlugin::Restart),
+        ("stop", OfPlugin::Stop),
+    ],
+    later: &[
+        "creds",
+        "group",
+        "ioPriority",
+        "limits",
+        "monitor",
+        "needs",
+        "nice",
+        "onChange",
+        "onCoreRestart",
+        "oomScoreAdjust",
+        "ready",
+        "requires",
+        "sandbox",
+        "start",
+        "ulimits",
+        "umask",
+        "user",
+        "watchdog",
+    ],
+};
+
+/// Keys of block `restart`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfRestart {
+    Delay,
+    Factor,
+    FirstDelay,
+    Jitter,
+    MaxDelay,
+    Policy,
+    StableAfter,
+}
+
+pub const OF_RESTART: Keys<OfRestart> = Keys {
+    names: &[
+        ("delay", OfRestart::Delay),
+        ("factor", OfRestart::Factor),
+        ("firstDelay", OfRestart::FirstDelay),
+        ("jitter", OfRestart::Jitter),
+        ("maxDelay", OfRestart::MaxDelay),
+        ("policy", OfRestart::Policy),
+        ("stableAfter", OfRestart::StableAfter),
+    ],
+    later: &[],
+};
+
+/// Keys of block `start`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfStart {
+    Parallel,
+    Timeout,
+}
+
+pub const OF_START: Keys<OfStart> = Keys {
+    names: &[
+        ("parallel", OfStart::Parallel),
+        ("timeout", OfStart::Timeout),
+    ],
+    later: &[],
+};
+
+/// Keys of block `stop`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfStop {
+    Grace,
+    Signal,
+}
+
+pub const OF_STOP: Keys<OfStop> = Keys {
+    names: &[("grace", OfStop::Grace), ("signal", OfStop::Signal)],
+    later: &[],
+};
+
+/// Keys of block `logs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfLogs {
+    Keep,
+    MaxSize,
+}
+
+pub const OF_LOGS: Keys<OfLogs> = Keys {
+    names: &[("keep", OfLogs::Keep), ("maxSize", OfLogs::MaxSize)],
+    later: &["timestamps", "total"],
+};

@@ -1,0 +1,103 @@
+//! From the tree of a file to a [`Config`].
+//!
+//! Invariants: all problems are found in one pass; a tree without problems gives a whole [`Config`]; nothing is read but the
+//! tree, so the same file always gives the same.
+
+mod blocks;
+mod keys;
+mod plugins;
+mod reader;
+
+use super::Config;
+use super::problem::{KeyPath, Problem};
+use super::tree::Node;
+use crate::app::launcher::LogLevel;
+use keys::{TOP, Top};
+use reader::{At, Reader, text_of};
+use supervision::policy::RestartMode;
+
+const LEVELS: [(&str, ()); 5] = [
+    ("debug", ()),
+    ("info", ()),
+    ("warning", ()),
+    ("warn", ()),
+    ("error", ()),
+];
+
+/// Reads a document; `client_id` is the launcher's own, which no plugin may have. The problems are in no order.
+#[must_use]
+pub fn decode(root: Option<&Node>, client_id: &str) -> (Config, Vec<Problem>) {
+    let mut reader = Reader::default();
+    let mut config = Config::default();
+    if let Some(node) = root {
+        let path = KeyPath::top();
+        reader.file(&At { node, path }, client_id, &mut config);
+    }
+    (config, reader.problems)
+}
+
+impl Reader {
+    fn file(&mut self, at: &At<'_>, client_id: &str, config: &mut Config) {
+        let (mut restart, mut autostart, mut plugins) = (None, None, None);
+        let mut auto_restart = true;
+        for (key, at) in self.fields(at, &TOP) {
+            match key {
+                Top::AttachStderr => self.switch(&at, &mut config.attach_stderr),
+                Top::AttachStdout => self.switch(&at, &mut config.attach_stdout),
+                Top::AutoRestart => self.switch(&at, &mut auto_restart),
+                Top::CreatePluginCred => self.switch(&at, &mut config.create_plugin_cred),
+                Top::LogToFile => self.switch(&at, &mut config.log_to_file),
+                Top::LogPlugins => self.switch(&at, &mut config.log_plugins),
+                Top::LogLevel => config.log_level = self.level(&at),
+                Top::CoreBin => config.core_bin = self.core_bin(&at),
+                Top::Start => self.start(&at, &mut config.start),
+                Top::Stop => self.stop(&at, &mut config.stop),
+                Top::Logs => self.logs(&at, &mut config.logs),
+                Top::Restart => restart = Some(at),
+                Top::AutoStart => autostart = Some(at),
+                Top::Plugins => plugins = Some(at),
+            }
+        }
+        // The rest builds on what was read above, wherever it stands in the file.
+        if !auto_restart {
+            config.restart.mode = RestartMode::Never;
+        }
+        if let Some(at) = restart {
+            self.restart(&at, &mut config.restart);
+        }
+        if let Some(at) = plugins {
+            self.plugins(&at, client_id, config);
+        }
+        if let Some(at) = autostart {
+            self.autostart(&at, client_id, config);
+        }
+    }
+
+    fn level(&mut self, at: &At<'_>) -> Option<LogLevel> {
+        // The original takes any word and means info by it; a mistyped level is better told.
+        if text_of(at.node) == Some("") {
+            return None;
+        }
+        self.word(at, &LEVELS)?;
+        text_of(at.node).and_then(LogLevel::strict)
+    }
+
+    fn core_bin(&mut self, at: &At<'_>) -> Option<String> {
+        let expected = "the file name of a program in the bin folder, like mqttcore (the map \
+                        form is not supported by this version)";
+        let text = self.text(at, expected)?;
+        if text.is_empty() {
+            return None;
+        }
+        if !is_file_name(text) {
+            self.wrong_value(at, expected);
+            return None;
+        }
+        Some(text.to_owned())
+    }
+}
+
+/// A name of a file in a folder, neither hidden nor a path.
+fn is_file_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 255 && !text.starts_with('.') && !text.contains('/')
+}

@@ -1,0 +1,149 @@
+//! Reads a configuration file: bytes to [`Config`], all problems at once (spec §4).
+//!
+//! Invariants: a file that is not a regular one is never waited for; no more than [`MAX_SIZE`] bytes are read; a file with any
+//! problem gives no [`Config`].
+
+use super::problem::{KeyPath, Place, Problem, Problems};
+use super::{Config, decode, tree, yaml};
+use crate::app::paths::Folders;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// The largest configuration file, in bytes: some ten thousand plugins.
+pub const MAX_SIZE: u64 = 1024 * 1024;
+
+/// Reads the configuration file of a hub; a missing one that was not asked for means the defaults (spec §3).
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(folders: &Folders) -> Result<Config, Problems> {
+    let file = &folders.config_file;
+    let whole = |wrong: String, expected: &str| {
+        let problem = Problem {
+            place: Place::START,
+            path: KeyPath::top(),
+            wrong,
+            expected: expected.to_owned(),
+            nearest: None,
+        };
+        Problems::new(file, vec![problem])
+    };
+    match bytes_of(file) {
+        Ok(bytes) => parse(&bytes, &folders.client_id).map_err(|list| Problems::new(file, list)),
+        Err(Unread::Missing) if !folders.config_file_given => Ok(Config::default()),
+        Err(Unread::Missing) => Err(whole(
+            "there is no such file".to_owned(),
+            "the file that --configFile or LAUNCHER_CONFIGFILE names",
+        )),
+        Err(Unread::NotAFile(what)) => Err(whole(format!("is {what}"), "a regular file")),
+        Err(Unread::TooLarge) => Err(whole("is larger than 1 MiB".to_owned(), "at most 1 MiB")),
+        Err(Unread::Failed(error)) => Err(whole(
+            format!("cannot be read: {error}"),
+            "a file that the launcher's user may read",
+        )),
+    }
+}
+
+/// Reads a file's content; `client_id` is the launcher's own, which no plugin may have.
+///
+/// # Errors
+/// All problems, at least one, in no order.
+pub fn parse(bytes: &[u8], client_id: &str) -> Result<Config, Vec<Problem>> {
+    let text = text_of(bytes).map_err(|problem| vec![problem])?;
+    let (root, mut problems) = tree::read(text);
+    if problems.is_empty() && root.is_some() {
+        problems.extend(yaml::second_opinion(text));
+    }
+    let (config, wrong) = decode::decode(root.as_ref(), client_id);
+    problems.extend(wrong);
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(problems)
+    }
+}
+
+/// The text of a file that is text as YAML wants it.
+fn text_of(bytes: &[u8]) -> Result<&str, Problem> {
+    let problem = |before: &str, wrong: String, expected: &str| Problem {
+        place: Place::after(before),
+        path: KeyPath::top(),
+        wrong,
+        expected: expected.to_owned(),
+        nearest: None,
+    };
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(error) => {
+            let (good, bad) = bytes
+                .split_at_checked(error.valid_up_to())
+                .unwrap_or_default();
+            let before = std::str::from_utf8(good).unwrap_or_default();
+            let byte = bad.first().copied().unwrap_or_default();
+            let wrong = format!("is not UTF-8: byte 0x{byte:02x}");
+            return Err(problem(before, wrong, "text in UTF-8"));
+        }
+    };
+    match text.char_indices().find(|(_, c)| !is_text(*c)) {
+        None => Ok(text),
+        Some((at, '\0')) => Err(problem(
+            text.get(..at).unwrap_or_default(),
+            "has a zero byte, as a crash leaves it while a file is written".to_owned(),
+            "text; put back a copy of the file",
+        )),
+        Some((at, c)) => Err(problem(
+            text.get(..at).unwrap_or_default(),
+            format!("has the control character {}", c.escape_unicode()),
+            "text",
+        )),
+    }
+}
+
+/// The characters a YAML file may have (YAML 1.2 §5.1).
+fn is_text(c: char) -> bool {
+    match c {
+        '\t' | '\n' | '\r' | '\u{85}' => true,
+        '\u{fffe}' | '\u{ffff}' | '\u{feff}' => false,
+        _ => !c.is_control(),
+    }
+}
+
+/// Why there are no bytes.
+#[derive(Debug)]
+enum Unread {
+    Missing,
+    NotAFile(&'static str),
+    TooLarge,
+    Failed(io::Error),
+}
+
+fn bytes_of(file: &Path) -> Result<Vec<u8>, Unread> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Unread::Missing,
+        _ => Unread::Failed(error),
+    };
+    // Without blocking: opening a FIFO would wait for a writer for ever.
+    let opened = File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(file)
+        .map_err(failed)?;
+    let meta = opened.metadata().map_err(failed)?;
+    if meta.is_dir() {
+        return Err(Unread::NotAFile("a folder"));
+    }
+    if !meta.is_file() {
+        return Err(Unread::NotAFile("a device, socket or pipe"));
+    }
+    let mut bytes = Vec::new();
+    opened
+        .take(MAX_SIZE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    match u64::try_from(bytes.len()) {
+        Ok(len) if len <= MAX_SIZE => Ok(bytes),
+        Ok(_) | Err(_) => Err(Unread::TooLarge),
+    }
+}

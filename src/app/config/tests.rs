@@ -1,0 +1,458 @@
+use super::*;
+use crate::app::paths::{Overrides, Surroundings};
+use nix::sys::stat::Mode;
+use proptest::prelude::*;
+use std::path::Path;
+use std::time::Instant;
+use supervision::policy::RestartMode;
+
+fn good(text: &str) -> Config {
+    parse(text.as_bytes(), "launcher").unwrap_or_else(|problems| {
+        panic!("{text}\n{}", Problems::new(Path::new("l.yaml"), problems));
+    })
+}
+
+fn lines_of(bytes: &[u8]) -> Vec<String> {
+    let problems = parse(bytes, "launcher").expect_err("a problem");
+    Problems::new(Path::new("l"), problems).lines().collect()
+}
+
+fn id(name: &str) -> PluginId {
+    PluginId::new(name).expect("id")
+}
+
+fn folders(home: &Path, over: Overrides) -> Folders {
+    let around = Surroundings {
+        exe: home.join("bin/launcher"),
+        argv0: "launcher".into(),
+        cwd: home.to_owned(),
+        user_home: Some(PathBuf::from("/home/bob")),
+    };
+    Folders::resolve(&around, &over).expect("folders")
+}
+
+const TOP_KEYS: &str = "expected one of attachstderr attachstdout autorestart autostart corebin createPluginCred logLevel \
+                        logplugins logPlugins logs logtofile plugins restart runtime start stop";
+const PLUGIN_KEYS: &str = "expected one of args cwd env envFile instanceOf logs restart stop";
+const ID: &str = "expected an id of 1 to 64 of A-Z a-z 0-9 _ and - (a program with another file name runs under such an \
+                  id by instanceOf, in autostart by 'id: filename')";
+const ENTRY: &str = "expected the id of a plugin, or 'id: filename' for a program under another id";
+const YAML: &str = "expected key: value lines, indented by spaces, with quotes and brackets closed";
+const LONG: &str = "a duration like 250ms, 5s, 2m or 1h, from 0s to 8760h";
+
+/// Files that are wrong, with all the operator is told.
+#[test]
+fn every_problem_is_told_with_its_place() {
+    let table: Vec<(&str, Vec<String>)> = vec![
+        (
+            "logLevle: info\nrestart:\n  dealy: 1s\nmonitor: {interval: 5s}\nvolume: 11\nplugins:\n  ow:\n    arg: [a]\n    user: bob\n",
+            vec![
+                format!("l:1:1: logLevle: is no known key; {TOP_KEYS}; did you mean logLevel?"),
+                "l:3:3: restart.dealy: is no known key; expected one of delay factor firstDelay jitter maxDelay policy \
+                 stableAfter; did you mean delay?".to_owned(),
+                format!("l:4:1: monitor: is not supported by this version; {TOP_KEYS}"),
+                format!("l:5:1: volume: is no known key; {TOP_KEYS}"),
+                format!("l:8:5: plugins.ow.arg: is no known key; {PLUGIN_KEYS}; did you mean args?"),
+                format!("l:9:5: plugins.ow.user: is not supported by this version; {PLUGIN_KEYS}"),
+            ],
+        ),
+        (
+            "restart: {policy: on-failur, delay: 5 sec, factor: 0.5, jitter: 2, maxDelay: 1d}\n",
+            vec![
+                "l:1:19: restart.policy: has the value 'on-failur'; expected one of always on-failure never; did you mean \
+                 on-failure?".to_owned(),
+                format!("l:1:37: restart.delay: has the value '5 sec'; expected {LONG}"),
+                "l:1:52: restart.factor: has the value '0.5'; expected a number from 1 to 100".to_owned(),
+                "l:1:65: restart.jitter: has the value '2'; expected a number from 0 to 1".to_owned(),
+                format!("l:1:78: restart.maxDelay: has the value '1d'; expected {LONG}"),
+            ],
+        ),
+        (
+            "stop: {signal: SIGSTOP, grace: 2h}\nstart: {timeout: 0s, parallel: many}\nlogs: {maxSize: 10, keep: -1}\n",
+            vec![
+                "l:1:16: stop.signal: has the value 'SIGSTOP'; expected the name of a signal that can end a program, like \
+                 SIGTERM or SIGINT".to_owned(),
+                "l:1:32: stop.grace: has the value '2h'; expected a duration like 250ms, 5s, 2m or 1h, from 0s to 1h".to_owned(),
+                "l:2:18: start.timeout: has the value '0s'; expected a duration like 250ms, 5s, 2m or 1h, from 200ms to 1h"
+                    .to_owned(),
+                "l:2:32: start.parallel: has the value 'many'; expected a whole number from 0 to 1000".to_owned(),
+                "l:3:17: logs.maxSize: has the value '10'; expected a size like 64KiB, 10MiB or 1GiB, from 1KiB to 1024GiB, \
+                 or 0 for never".to_owned(),
+                "l:3:27: logs.keep: has the value '-1'; expected a whole number from 0 to 999".to_owned(),
+            ],
+        ),
+        (
+            "logLevel: inf\nlogtofile: maybe\nattachstderr: \"true\"\nautorestart: 1\ncreatePluginCred: [yes]\ncorebin: {bin: x}\n",
+            vec![
+                "l:1:11: logLevel: has the value 'inf'; expected one of debug info warning warn error; did you mean info?".to_owned(),
+                "l:2:12: logtofile: has the value 'maybe'; expected true or false".to_owned(),
+                "l:3:15: attachstderr: has the value 'true'; expected true or false".to_owned(),
+                "l:4:14: autorestart: has the value '1'; expected true or false".to_owned(),
+                "l:5:19: createPluginCred: has a list; expected true or false".to_owned(),
+                "l:6:10: corebin: has a map; expected the file name of a program in the bin folder, like mqttcore (the map \
+                 form is not supported by this version)".to_owned(),
+            ],
+        ),
+        (
+            "autostart: [a, b, a]\nautostart: [c]\nlogplugins: true\nlogPlugins: false\ncorebin: ../x\nruntime: y\n",
+            vec![
+                "l:1:19: autostart[2]: lists 'a' again, first in line 1; expected each plugin once".to_owned(),
+                "l:2:1: autostart: is written twice, first in line 1; expected each key once".to_owned(),
+                "l:4:1: logPlugins: means the same as logplugins in line 3; expected one of the two".to_owned(),
+                "l:5:10: corebin: has the value '../x'; expected the file name of a program in the bin folder, like mqttcore \
+                 (the map form is not supported by this version)".to_owned(),
+                "l:6:1: runtime: means the same as corebin in line 5; expected one of the two".to_owned(),
+            ],
+        ),
+        (
+            "corebin: mqttcore\nautostart:\n  - admin\n  - a.b\n  - launcher\n  - mqttcore\n  -\n  - [x]\n  - p: q/r\n  \
+             - {p: q, r: s}\n  - p: q\n  - ow: other\nplugins:\n  core: {}\n  ow: {instanceOf: owserver}\n  mqttcore:\n",
+            vec![
+                format!("l:3:5: autostart[0]: the name 'admin' is reserved for the hub itself; {ID}"),
+                format!("l:4:5: autostart[1]: the name has the character '.'; allowed are A-Z a-z 0-9 _ and -; {ID}"),
+                format!("l:5:5: autostart[2]: 'launcher' is the launcher's own client id; {ID}"),
+                "l:6:5: autostart[3]: 'mqttcore' is the core, which is started first anyway; expected the id of a plugin".to_owned(),
+                format!("l:7:4: autostart[4]: has no value; {ENTRY}"),
+                format!("l:8:5: autostart[5]: has a list; {ENTRY}"),
+                "l:9:8: autostart[6].p: has the value 'q/r'; expected the file name of a program in the plugins folder".to_owned(),
+                format!("l:10:5: autostart[7]: has a map; {ENTRY}"),
+                "l:12:9: autostart[9]: runs 'other' as 'ow', but plugins.ow.instanceOf says 'owserver'; expected the same \
+                 file name in both, or in one only".to_owned(),
+                format!("l:14:3: plugins.core: the name 'core' is reserved for the hub itself; {ID}"),
+                "l:16:3: plugins.mqttcore: 'mqttcore' is the core, which is started first anyway; expected the id of a plugin"
+                    .to_owned(),
+            ],
+        ),
+        (
+            "plugins:\n  a:\n    args: -x\n    env: {A=B: 1, LOGLEVEL: debug, C: [1], D: , E: null}\n    envFile: ~bob/x\n    \
+             cwd: \"\"\n    instanceOf: ../x\n  b: 5\n  c: {args: [null, [1]]}\n  c: {}\n",
+            vec![
+                "l:3:11: plugins.a.args: has the value '-x'; expected a list of arguments".to_owned(),
+                "l:4:11: plugins.a.env.'A=B': has a name with '='; expected the name of a variable".to_owned(),
+                "l:4:19: plugins.a.env.LOGLEVEL: is a variable that the launcher itself sets; expected another variable".to_owned(),
+                "l:4:39: plugins.a.env.C: has a list; expected text; \"\" for an empty value".to_owned(),
+                "l:4:44: plugins.a.env.D: has no value; expected text; \"\" for an empty value".to_owned(),
+                "l:4:52: plugins.a.env.E: has no value; expected text; \"\" for an empty value".to_owned(),
+                "l:5:14: plugins.a.envFile: has the value '~bob/x'; expected a path; ~ only alone or before a /".to_owned(),
+                "l:6:10: plugins.a.cwd: has the value ''; expected a path; ~ only alone or before a /".to_owned(),
+                "l:7:17: plugins.a.instanceOf: has the value '../x'; expected the file name of a program in the plugins folder"
+                    .to_owned(),
+                "l:8:6: plugins.b: has the value '5'; expected key: value lines".to_owned(),
+                "l:9:14: plugins.c.args[0]: has no value; expected text; \"\" for an empty argument".to_owned(),
+                "l:9:20: plugins.c.args[1]: has a list; expected text; \"\" for an empty argument".to_owned(),
+                "l:10:3: plugins.c: is written twice, first in line 9; expected each key once".to_owned(),
+            ],
+        ),
+        (
+            "corebin: &x a\nruntime: *x\nlogLevel: !!str info\n",
+            vec![
+                "l:1:10: corebin: anchors (&name) are not supported; expected the value alone".to_owned(),
+                "l:2:1: runtime: means the same as corebin in line 1; expected one of the two".to_owned(),
+                "l:2:10: runtime: aliases (*name) are not supported; expected the value itself".to_owned(),
+                "l:3:11: logLevel: tags (!name) are not supported; expected the value alone, in quotes when it is text".to_owned(),
+            ],
+        ),
+        (
+            "? [a]\n: b\n? {c: d}\n: e\n: f\n",
+            vec![
+                "l:1:3: (file): has a list as key; expected the name of a key".to_owned(),
+                "l:3:3: (file): has a map as key; expected the name of a key".to_owned(),
+                "l:5:1: (file): has a key without name; expected the name of a key".to_owned(),
+            ],
+        ),
+        (
+            "autostart:\n- a\n- a\nstop: {grace: 1s\n",
+            vec![
+                "l:3:3: autostart[1]: lists 'a' again, first in line 2; expected each plugin once".to_owned(),
+                format!("l:5:1: stop: is not YAML: while parsing a flow mapping, did not find expected ',' or '}}'; {YAML}"),
+            ],
+        ),
+    ];
+    for (text, wanted) in table {
+        assert_eq!(lines_of(text.as_bytes()), wanted, "{text}");
+    }
+}
+
+#[test]
+fn files_that_are_no_documents_are_told_as_such() {
+    let yaml = |place: &str, why: &str| format!("l:{place}: is not YAML: {why}; {YAML}");
+    for (bytes, wanted) in [
+        (&b"- a\n- b\n"[..], "l:1:1: (file): has a list; expected key: value lines".to_owned()),
+        (b"text\n", "l:1:1: (file): has the value 'text'; expected key: value lines".to_owned()),
+        (b"stop:\n\tgrace: 5s\n", "l:2:1: stop: is indented by a tab; expected indentation by spaces".to_owned()),
+        (b"logLevel: info\n\tcorebin: x\n", "l:2:1: logLevel: is indented by a tab; expected indentation by spaces".to_owned()),
+        (b"logLevel: \"info\nautostart: [a]\n", yaml("1:11: logLevel", "invalid indentation in quoted scalar")),
+        (b"corebin: a: b\n", yaml("1:11: (file)", "mapping values are not allowed in this context")),
+        (b"logLevel: info\n---\n", "l:2:1: (file): a second document begins here; expected one document".to_owned()),
+        (b"a: \xff\n", "l:1:4: (file): is not UTF-8: byte 0xff; expected text in UTF-8".to_owned()),
+        (b"\xff\xfea\0", "l:1:1: (file): is not UTF-8: byte 0xff; expected text in UTF-8".to_owned()),
+        (
+            b"corebin: x\nlogLevel: in\0\0\0",
+            "l:2:13: (file): has a zero byte, as a crash leaves it while a file is written; expected text; put back a copy \
+             of the file".to_owned(),
+        ),
+        (b"\x1b[2J: 1\n", "l:1:1: (file): has the control character \\u{1b}; expected text".to_owned()),
+    ] {
+        let found = lines_of(bytes);
+        assert!(found.contains(&wanted), "{found:#?}\n{wanted}");
+    }
+}
+
+#[test]
+fn nothing_means_the_defaults() {
+    for bytes in [
+        &b""[..],
+        b"\n",
+        b"# only this",
+        b"---\n",
+        b"~",
+        b"{}",
+        b"\xef\xbb\xbf# mark\r\n",
+        b"restart:\nplugins:\nautostart:\n",
+    ] {
+        assert_eq!(parse(bytes, "launcher"), Ok(Config::default()), "{bytes:?}");
+    }
+}
+
+#[test]
+fn blocks_are_merged_over_the_defaults_wherever_they_stand() {
+    let config = good(
+        "plugins:\n  a: {restart: {delay: 5s}, stop: {signal: INT}, logs: {maxSize: 0}}\n  b:\n\
+         autorestart: no\nrestart: {maxDelay: 1m}\nstop: {grace: 250ms}\nlogs: {keep: 2}\n",
+    );
+    let a = &config.plugins[&id("a")];
+    assert_eq!(a.restart.mode, RestartMode::Never);
+    assert_eq!(a.restart.delay, Duration::from_secs(5));
+    assert_eq!(a.restart.max_delay, Duration::from_secs(60));
+    assert_eq!(
+        (a.stop.signal, a.stop.grace),
+        (2, Duration::from_millis(250))
+    );
+    assert_eq!((a.logs.max_size_bytes, a.logs.keep), (0, 2));
+    assert_eq!(config.plugins[&id("b")], config.default_plugin());
+    let explicit = good("restart: {policy: on-failure}\nautorestart: false\n");
+    assert_eq!(explicit.restart.mode, RestartMode::OnFailure);
+}
+
+#[test]
+fn words_are_taken_as_they_are_written() {
+    let config = good(
+        "corebin: \"\"\nlogLevel: warn\nlogPlugins: off\nautostart: [1wire, b: my.tool, true]\n\
+         plugins:\n  b:\n    args: [--poll, 60, no, \"\", 0x1F, 1.50]\n    env: {COUNTRY: no, N: 0o17, EMPTY: \"\"}\n",
+    );
+    assert_eq!(config.core_bin, None);
+    assert!(!config.log_plugins);
+    assert_eq!(
+        config.log_level.as_ref().map(LogLevel::as_str),
+        Some("warn")
+    );
+    assert_eq!(config.autostart, ["1wire", "b", "true"].map(id));
+    let b = &config.plugins[&id("b")];
+    assert_eq!(b.args, ["--poll", "60", "no", "", "0x1F", "1.50"]);
+    assert_eq!(b.env["COUNTRY"], "no");
+    assert_eq!(b.env["N"], "0o17");
+    assert_eq!(b.env["EMPTY"], "");
+    assert_eq!(b.instance_of.as_deref(), Some("my.tool"));
+    assert_eq!(
+        good("runtime: mqttcore").core_bin.as_deref(),
+        Some("mqttcore")
+    );
+}
+
+#[test]
+fn plans_have_whole_paths_and_the_core_is_never_long_away() {
+    let config = good(
+        "start: {timeout: 10s}\nautostart: [b, a]\nplugins:\n  a: {cwd: stores/a, envFile: a.env}\n  b: {cwd: ~/b, envFile: /x/b.env}\n",
+    );
+    let folders = folders(Path::new("/h"), Overrides::default());
+    let plans = config.plans(&folders).expect("plans");
+    let (a, b) = (&plans.by_id[&id("a")], &plans.by_id[&id("b")]);
+    assert_eq!(a.cwd.as_deref(), Some(Path::new("/h/stores/a")));
+    assert_eq!(a.env_file.as_deref(), Some(Path::new("/h/config/a.env")));
+    assert_eq!(b.cwd.as_deref(), Some(Path::new("/home/bob/b")));
+    assert_eq!(b.env_file.as_deref(), Some(Path::new("/x/b.env")));
+    assert_eq!(plans.autostart, ["b", "a"].map(id));
+    assert_eq!(plans.default.rules.ready, Rules::default().ready);
+    assert_eq!(plans.core.rules.ready, ReadyRule::Told);
+    assert_eq!(plans.core.rules.restart.max_delay, CORE_MAX_DELAY);
+    assert_eq!(plans.core.rules.start_timeout, Duration::from_secs(10));
+    assert_eq!(
+        plans.default.rules.restart.max_delay,
+        Duration::from_secs(3600)
+    );
+}
+
+#[test]
+fn files_that_cannot_be_read_are_told() {
+    let temp = tempfile::tempdir().expect("temp");
+    let path = temp.path().join("x.yaml");
+    let by_hand = Overrides {
+        config_file: Some(path.clone()),
+        ..Overrides::default()
+    };
+    let folders_by_hand = folders(temp.path(), by_hand);
+    let text = || {
+        let problems = load(&folders_by_hand).expect_err("a problem");
+        let at = format!("{}:1:1: (file): ", path.display());
+        let text = problems.to_string();
+        text.strip_prefix(&at).map(str::to_owned).unwrap_or(text)
+    };
+    assert_eq!(
+        text(),
+        "there is no such file; expected the file that --configFile or LAUNCHER_CONFIGFILE names"
+    );
+    // The default one may be missing.
+    let default = folders(temp.path(), Overrides::default());
+    assert_eq!(load(&default), Ok(Config::default()));
+
+    std::fs::create_dir(&path).expect("folder");
+    assert_eq!(text(), "is a folder; expected a regular file");
+    std::fs::remove_dir(&path).expect("removed");
+
+    // A FIFO without a writer would be waited for.
+    nix::unistd::mkfifo(&path, Mode::S_IRWXU).expect("fifo");
+    assert_eq!(
+        text(),
+        "is a device, socket or pipe; expected a regular file"
+    );
+    std::fs::remove_file(&path).expect("removed");
+
+    std::os::unix::fs::symlink(&path, &path).expect("link");
+    assert!(text().starts_with("cannot be read: "), "{}", text());
+    std::fs::remove_file(&path).expect("removed");
+
+    let comment = vec![b'#'; 1024 * 1024];
+    std::fs::write(&path, &comment).expect("file");
+    assert_eq!(load(&folders_by_hand), Ok(Config::default()));
+    std::fs::write(&path, [&comment[..], b"#"].concat()).expect("file");
+    assert_eq!(text(), "is larger than 1 MiB; expected at most 1 MiB");
+}
+
+#[test]
+fn bombs_and_endless_nesting_end_soon() {
+    let began = Instant::now();
+    let aliases: String = (1..10)
+        .map(|n| {
+            format!(
+                "a{n}: &a{n} [{}]\n",
+                vec![format!("*a{}", n - 1); 9].join(", ")
+            )
+        })
+        .collect();
+    assert!(lines_of(format!("a0: &a0 x\n{aliases}").as_bytes()).len() > 10);
+    for open in ["- ", "[", "{a: ", "? "] {
+        let lines = lines_of(open.repeat(200_000).as_bytes());
+        assert!(lines.len() < 40, "{lines:#?}");
+    }
+    let many: String = (0..50_000).map(|n| format!("k{n}: {n}\n")).collect();
+    let lines = lines_of(many.as_bytes());
+    assert_eq!(lines.len(), problem::MAX_PROBLEMS + 1);
+    assert!(lines[problem::MAX_PROBLEMS].starts_with("l:201:1: (file): has 49800 more problems"));
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn thousands_of_plugins_are_read() {
+    let plugins: String = (0..5_000)
+        .map(|n| format!("  p{n}: {{args: [-v, {n}], restart: {{delay: 2s}}}}\n"))
+        .collect();
+    let entries: String = (0..5_000).map(|n| format!("- p{n}\n")).collect();
+    let config = good(&format!("plugins:\n{plugins}autostart:\n{entries}"));
+    assert_eq!(
+        (config.plugins.len(), config.autostart.len()),
+        (5_000, 5_000)
+    );
+}
+
+/// Pieces of YAML that meet each other in every way.
+fn soup() -> impl Strategy<Value = String> {
+    let pieces = prop::sample::select(vec![
+        "restart",
+        "stop",
+        "plugins",
+        "autostart",
+        "args",
+        "env",
+        "logs",
+        "corebin",
+        "a",
+        "core",
+        ":",
+        ": ",
+        "- ",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "\"",
+        "'",
+        "#",
+        "&a",
+        "*a",
+        "!t ",
+        "|",
+        ">",
+        "? ",
+        "---\n",
+        "...\n",
+        "%YAML 1.2\n",
+        "\t",
+        "5s",
+        "null",
+        "\r",
+        "é",
+        "<<",
+        "0",
+        "\u{feff}",
+        "\u{2028}",
+        "@",
+        "`",
+        "%",
+    ]);
+    prop::collection::vec(pieces, 0..60).prop_map(|pieces| pieces.concat())
+}
+
+fn has_places(bytes: &[u8]) {
+    if let Err(problems) = parse(bytes, "launcher") {
+        assert!(!problems.is_empty());
+        let last = bytes.iter().filter(|b| matches!(b, b'\n' | b'\r')).count() + 2;
+        for problem in &problems {
+            assert!((1..=last).contains(&problem.place.line), "{problem}");
+            assert!(problem.place.column >= 1, "{problem}");
+            let text = problem.to_string();
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        has_places(&bytes);
+    }
+
+    #[test]
+    fn arbitrary_text_never_panics(text in "\\PC{0,80}") {
+        has_places(text.as_bytes());
+    }
+
+    #[test]
+    fn pieces_of_yaml_never_panic(text in soup()) {
+        has_places(text.as_bytes());
+    }
+
+    #[test]
+    fn a_cut_sample_never_panics(at in 0..sample::SAMPLE.len()) {
+        has_places(&sample::SAMPLE.as_bytes()[..at]);
+    }
+}
