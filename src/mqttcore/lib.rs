@@ -1,1 +1,33 @@
-//! The embedded core: MQTT 5 broker, roles and auth service.
+//! The embedded core: MQTT 5 broker, roles and auth service in one process (spec §7, HP 1.14–1.20).
+//!
+//! Invariants:
+//! - Nothing that a role, an inbox rule or a missing account forbids is published or delivered, on open connections too.
+//! - It needs no network, route or DNS, and no other process.
+//! - No client can make it panic, grow without bound or keep others waiting.
+//!
+//! [`cli`] is the program, [`core`] a running core; [`roles`], [`packet`], [`clients`] and [`config`] are pure.
+
+pub mod auth;
+pub mod cli;
+pub mod clients;
+pub mod config;
+pub mod connections;
+pub mod core;
+pub mod credentials;
+pub mod folders;
+pub mod hub;
+pub mod listen;
+pub mod packet;
+pub mod roles;
+pub mod service;
+pub mod store;
+pub mod stream;
+pub mod tls;
+
+pub use cli::run;
+pub use config::Config;
+pub use core::{Core, Settings, StartError};
+pub use folders::Folders;
+
+/// The largest packet a client may send, in bytes.
+pub const MAX_PACKET: usize = 4 * 1024 * 1024;

@@ -4,11 +4,13 @@
 //! all numbers are integers; fields are written in Go's order, ours after them.
 
 mod auth;
+mod clients;
 mod launcher;
 mod thing;
 mod time;
 
 pub use auth::*;
+pub use clients::*;
 pub use launcher::*;
 pub use thing::*;
 pub use time::{local_time, td_time, unix_ms};

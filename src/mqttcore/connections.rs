@@ -1,0 +1,387 @@
+//! Every open connection: who it is, what it subscribed, and how to be rid of it.
+//!
+//! Invariants:
+//! - An MQTT client id belongs to one login as long as any connection with it lives.
+//! - Connections that have not logged in are bounded for each door; the oldest makes room, so that silent ones delay
+//!   nobody and those on the network never keep out those on the machine.
+//! - No lock is held across an await.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::sync::{Notify, broadcast};
+
+/// The most connections of one door that may be between accept and login.
+pub const MAX_STRANGERS: usize = 128;
+/// How long a connection that was asked to leave may take before it is cut.
+pub const LEAVE_GRACE: Duration = Duration::from_millis(100);
+
+/// MQTT 5 reason codes of a DISCONNECT by the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Why {
+    /// The core stops.
+    ShuttingDown = 0x8b,
+    /// The client was removed or replaced.
+    Administrative = 0x98,
+}
+
+/// Where a connection came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Door {
+    /// A socket of this machine.
+    Local,
+    /// TLS from anywhere.
+    Network,
+}
+
+/// Locks, also after a panic elsewhere: what these locks guard is always whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes a connection's reads and writes fail, from wherever.
+#[derive(Debug, Default)]
+pub struct Cut {
+    done: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+    notify: Notify,
+}
+
+impl Cut {
+    /// Cuts. The connection's task is woken.
+    pub fn cut(&self) {
+        self.done.store(true, Ordering::Release);
+        if let Some(waker) = lock(&self.waker).take() {
+            waker.wake();
+        }
+        self.notify.notify_waiters();
+    }
+
+    /// Whether it was cut.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// Has `waker` woken by the cut. To be asked again after it whether that has happened.
+    pub fn wake_later(&self, waker: &Waker) {
+        let mut slot = lock(&self.waker);
+        match &mut *slot {
+            Some(known) => known.clone_from(waker),
+            None => *slot = Some(waker.clone()),
+        }
+    }
+
+    /// Waits for the cut.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn wait(&self) {
+        let notified = self.notify.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if !self.is_cut() {
+            notified.await;
+        }
+    }
+}
+
+/// What a login adds to a connection.
+#[derive(Debug)]
+struct Session {
+    login: String,
+    mqtt_id: String,
+    filters: BTreeSet<String>,
+}
+
+/// One connection, shared by its task, its stream and the registry.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its number, never used again.
+    pub number: u64,
+    /// Where it came in.
+    pub door: Door,
+    /// The common name of its verified client certificate, once the handshake is over.
+    pub certificate: OnceLock<String>,
+    /// Breaks it.
+    pub cut: Cut,
+    leave: broadcast::Sender<()>,
+    why: AtomicU8,
+    session: Mutex<Option<Session>>,
+}
+
+impl Connection {
+    /// Hears when the connection is asked to leave.
+    #[must_use]
+    pub fn leave_signal(&self) -> broadcast::Receiver<()> {
+        self.leave.subscribe()
+    }
+
+    /// The reason the core's next DISCONNECT is to carry, if it is not the library's own.
+    #[must_use]
+    pub fn why(&self) -> Option<u8> {
+        Some(self.why.load(Ordering::Relaxed)).filter(|why| *why != 0)
+    }
+
+    /// Asks it to leave: the client gets a DISCONNECT with that reason. A client that does not read goes on until it
+    /// is cut.
+    pub fn ask_to_leave(&self, why: Why) {
+        self.why.store(why as u8, Ordering::Relaxed);
+        // Nobody hears it when its task has just ended.
+        let _ = self.leave.send(());
+    }
+
+    /// Asks it to leave and cuts it when it has not after [`LEAVE_GRACE`].
+    ///
+    /// # Cancel safety
+    /// When dropped, it may stay until its client reads.
+    pub async fn throw_out(self: Arc<Self>, why: Why) {
+        self.ask_to_leave(why);
+        tokio::time::sleep(LEAVE_GRACE).await;
+        self.cut.cut();
+    }
+
+    /// Whether it has logged in.
+    #[must_use]
+    pub fn is_logged_in(&self) -> bool {
+        lock(&self.session).is_some()
+    }
+
+    /// Its login, once it has one.
+    #[must_use]
+    pub fn login(&self) -> Option<String> {
+        lock(&self.session).as_ref().map(|s| s.login.clone())
+    }
+
+    /// Its MQTT client id, once it has logged in.
+    #[must_use]
+    pub fn mqtt_id(&self) -> Option<String> {
+        lock(&self.session).as_ref().map(|s| s.mqtt_id.clone())
+    }
+
+    /// Notes a filter it subscribes, to be judged again when rights change.
+    pub fn note_filter(&self, filter: &str) {
+        if let Some(session) = &mut *lock(&self.session) {
+            session.filters.insert(filter.to_owned());
+        }
+    }
+
+    /// Forgets a filter.
+    pub fn drop_filter(&self, filter: &str) {
+        if let Some(session) = &mut *lock(&self.session) {
+            session.filters.remove(filter);
+        }
+    }
+
+    /// The filters it subscribes.
+    #[must_use]
+    pub fn filters(&self) -> Vec<String> {
+        lock(&self.session)
+            .as_ref()
+            .map(|session| session.filters.iter().cloned().collect())
+            .unwrap_or_default()
+    }
+}
+
+/// The id is that of a live connection of another login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken;
+
+#[derive(Debug, Default)]
+struct Known {
+    all: BTreeMap<u64, Arc<Connection>>,
+    /// Not logged in yet, oldest first.
+    strangers: BTreeSet<(Door, u64)>,
+    /// By MQTT client id.
+    ids: HashMap<String, Owner>,
+}
+
+/// Who has an MQTT client id.
+#[derive(Debug)]
+struct Owner {
+    login: String,
+    /// Two during a takeover.
+    connections: usize,
+    /// The number of the one that logged in last.
+    latest: u64,
+}
+
+/// All open connections.
+#[derive(Debug, Default)]
+pub struct Connections {
+    known: Mutex<Known>,
+    next: AtomicU64,
+}
+
+impl Connections {
+    /// Registers a connection that was just accepted. When too many of its door have not logged in yet, the oldest of
+    /// those is cut.
+    #[must_use]
+    pub fn open(&self, door: Door) -> Arc<Connection> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection {
+            number,
+            door,
+            certificate: OnceLock::new(),
+            cut: Cut::default(),
+            leave: broadcast::Sender::new(1),
+            why: AtomicU8::new(0),
+            session: Mutex::new(None),
+        });
+        let mut known = lock(&self.known);
+        known.all.insert(number, Arc::clone(&connection));
+        known.strangers.insert((door, number));
+        let of_door: Vec<u64> = known
+            .strangers
+            .range((door, 0)..=(door, u64::MAX))
+            .map(|(_, number)| *number)
+            .collect();
+        if of_door.len() > MAX_STRANGERS
+            && let Some(oldest) = of_door.first()
+        {
+            known.strangers.remove(&(door, *oldest));
+            if let Some(oldest) = known.all.get(oldest) {
+                oldest.cut.cut();
+            }
+        }
+        connection
+    }
+
+    /// Logs `connection` in.
+    ///
+    /// # Errors
+    /// `mqtt_id` is in use by another login; nothing has changed.
+    pub fn log_in(&self, connection: &Connection, login: &str, mqtt_id: &str) -> Result<(), Taken> {
+        let mut known = lock(&self.known);
+        match known.ids.get_mut(mqtt_id) {
+            Some(owner) if owner.login != login => return Err(Taken),
+            Some(owner) => {
+                owner.connections += 1;
+                owner.latest = connection.number;
+            }
+            None => {
+                let owner = Owner {
+                    login: login.to_owned(),
+                    connections: 1,
+                    latest: connection.number,
+                };
+                known.ids.insert(mqtt_id.to_owned(), owner);
+            }
+        }
+        known
+            .strangers
+            .remove(&(connection.door, connection.number));
+        *lock(&connection.session) = Some(Session {
+            login: login.to_owned(),
+            mqtt_id: mqtt_id.to_owned(),
+            filters: BTreeSet::new(),
+        });
+        Ok(())
+    }
+
+    /// Forgets a connection whose task ends, and frees its id.
+    pub fn close(&self, connection: &Connection) {
+        let mut known = lock(&self.known);
+        if known.all.remove(&connection.number).is_none() {
+            return;
+        }
+        known
+            .strangers
+            .remove(&(connection.door, connection.number));
+        let Some(mqtt_id) = connection.mqtt_id() else {
+            return;
+        };
+        let last = match known.ids.get_mut(&mqtt_id) {
+            Some(owner) => {
+                owner.connections -= 1;
+                owner.connections == 0
+            }
+            None => false,
+        };
+        if last {
+            known.ids.remove(&mqtt_id);
+        }
+    }
+
+    /// All, oldest first.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Connection>> {
+        lock(&self.known).all.values().cloned().collect()
+    }
+
+    /// Those of one login, oldest first.
+    #[must_use]
+    pub fn of_login(&self, login: &str) -> Vec<Arc<Connection>> {
+        let mut found = self.all();
+        found.retain(|connection| connection.login().as_deref() == Some(login));
+        found
+    }
+
+    /// The one that logged in last with that MQTT client id.
+    #[must_use]
+    pub fn of_mqtt_id(&self, mqtt_id: &str) -> Option<Arc<Connection>> {
+        let known = lock(&self.known);
+        let owner = known.ids.get(mqtt_id)?;
+        known.all.get(&owner.latest).cloned()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        lock(&self.known).all.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_belongs_to_one_login_while_any_connection_has_it() {
+        let connections = Connections::default();
+        let [first, second, thief] = [(); 3].map(|()| connections.open(Door::Local));
+        assert_eq!(connections.log_in(&first, "a", "a-b-1"), Ok(()));
+        assert_eq!(connections.log_in(&thief, "a-b", "a-b-1"), Err(Taken));
+        assert!(!thief.is_logged_in());
+        assert_eq!(connections.log_in(&second, "a", "a-b-1"), Ok(()));
+        connections.close(&first);
+        connections.close(&first);
+        assert_eq!(connections.log_in(&thief, "a-b", "a-b-1"), Err(Taken));
+        connections.close(&second);
+        assert_eq!(connections.log_in(&thief, "a-b", "a-b-1"), Ok(()));
+        assert_eq!(connections.of_login("a-b").len(), 1);
+        assert_eq!(connections.count(), 1);
+    }
+
+    #[test]
+    fn the_oldest_stranger_of_a_door_makes_room() {
+        let connections = Connections::default();
+        let local = connections.open(Door::Local);
+        let known = connections.open(Door::Network);
+        connections.log_in(&known, "a", "a").unwrap();
+        let strangers: Vec<_> = (0..=MAX_STRANGERS)
+            .map(|_| connections.open(Door::Network))
+            .collect();
+        let cut: Vec<bool> = strangers.iter().map(|s| s.cut.is_cut()).collect();
+        assert_eq!(cut.iter().filter(|cut| **cut).count(), 1);
+        assert!(cut[0]);
+        assert!(!local.cut.is_cut() && !known.cut.is_cut());
+    }
+
+    #[tokio::test]
+    async fn a_cut_is_heard_before_and_after() {
+        let cut = Arc::new(Cut::default());
+        let waiting = tokio::spawn({
+            let cut = Arc::clone(&cut);
+            async move { cut.wait().await }
+        });
+        tokio::task::yield_now().await;
+        cut.cut();
+        waiting.await.unwrap();
+        cut.wait().await;
+    }
+}

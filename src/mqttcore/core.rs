@@ -1,0 +1,385 @@
+//! A core from its start to its end.
+//!
+//! Invariants:
+//! - Order of the start (HP 1.15): folders, keys, clients on disk, doors, `launcher.*` and `admin.*`; only then it is
+//!   ready and says where it is.
+//! - One core a home: the folder of the client table is locked as long as the core lives.
+//! - At the end every client is told, the slow ones are cut, and the files that say that it runs are gone.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use creds::atomic::{self, AtomicError};
+use mqtt5::broker::config::BrokerConfig;
+use mqtt5::broker::resource_monitor::{ResourceLimits, ResourceMonitor};
+use mqtt5::broker::router::MessageRouter;
+use mqtt5::broker::storage::QueueLimits;
+use mqtt5::broker::sys_topics::BrokerStats;
+use nix::fcntl::{Flock, FlockArg};
+use thiserror::Error;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::auth::{Auth, Tokens};
+use crate::config::Config;
+use crate::connections::{Connections, Why};
+use crate::credentials::{self, CredentialError, Credentials};
+use crate::folders::{FolderError, Folders};
+use crate::hub::{Hub, Reports};
+use crate::listen::{self, Floor, ListenError};
+use crate::store::{Store, StoreError};
+use crate::stream::Numbers;
+use crate::{service, tls};
+
+/// A connection that has not logged in after that is closed (spec §7).
+pub const LOGIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long clients may take to read the goodbye at the end.
+const GOODBYE: Duration = Duration::from_millis(50);
+/// How long their tasks may take after being cut.
+const CLEANUP: Duration = Duration::from_millis(20);
+
+/// Everything a core is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where everything lies.
+    pub folders: Folders,
+    /// What the configuration file says.
+    pub config: Config,
+    /// From accept to login.
+    pub login_limit: Duration,
+}
+
+impl Settings {
+    /// With the time limits of the specification.
+    #[must_use]
+    pub fn new(folders: Folders, config: Config) -> Self {
+        Settings {
+            folders,
+            config,
+            login_limit: LOGIN_LIMIT,
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folders.run.join("mqttcore.sock")
+    }
+
+    fn url_file(&self) -> PathBuf {
+        self.folders.run.join("mqttcore.url")
+    }
+
+    fn password_file(&self) -> PathBuf {
+        let folder = self.folders.stores.join("auth");
+        folder.join(&self.config.password_file)
+    }
+}
+
+/// Why a core does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Folders.
+    #[error(transparent)]
+    Folders(#[from] FolderError),
+    /// Another core of this home.
+    #[error("another core runs on {folder}; stop it first")]
+    Running {
+        /// The locked folder.
+        folder: PathBuf,
+    },
+    /// The lock cannot be had.
+    #[error("cannot lock {folder}: {source}")]
+    Lock {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Keys, certificates or tokens.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// The table of clients.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A door.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// The file that says where the core is.
+    #[error("cannot say where the core is: {0}")]
+    Url(#[from] AtomicError),
+    /// The thread that prepares ended early.
+    #[error("the start was interrupted")]
+    Interrupted,
+    /// The system gives no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(#[from] rand::rand_core::OsError),
+}
+
+/// What is on disk before anything listens.
+struct Prepared {
+    lock: Flock<std::fs::File>,
+    credentials: Credentials,
+    store: Store,
+}
+
+/// Blocks.
+fn prepare(settings: &Settings) -> Result<Prepared, StartError> {
+    settings.folders.create()?;
+    let passwords = settings.password_file();
+    let folder = passwords.parent().unwrap_or(Path::new("/")).to_owned();
+    atomic::create_folder(&folder, 0o700).map_err(StoreError::from)?;
+    let lock = lock(&folder)?;
+    let store = Store::open(&passwords)?;
+    let names = credentials::server_names(settings.config.host.as_deref());
+    let credentials = Credentials::prepare(&settings.folders.certs, &names)?;
+    Ok(Prepared {
+        lock,
+        credentials,
+        store,
+    })
+}
+
+fn lock(folder: &Path) -> Result<Flock<std::fs::File>, StartError> {
+    let failed = |source| StartError::Lock {
+        folder: folder.to_owned(),
+        source,
+    };
+    let file = std::fs::File::open(folder).map_err(failed)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        if error == nix::errno::Errno::EWOULDBLOCK {
+            StartError::Running {
+                folder: folder.to_owned(),
+            }
+        } else {
+            failed(error.into())
+        }
+    })
+}
+
+/// A running core. Dropped, it ends at once and without a goodbye.
+pub struct Core {
+    floor: Arc<Floor>,
+    tasks: JoinSet<()>,
+    url: String,
+    port: u16,
+    socket: PathBuf,
+    files: Vec<PathBuf>,
+    _lock: Flock<std::fs::File>,
+}
+
+impl Core {
+    /// Starts a core. When this returns it is ready: clients can log in, and `launcher.*` and `admin.*` are there.
+    ///
+    /// # Errors
+    /// Why it does not start; nothing of it runs then.
+    ///
+    /// # Cancel safety
+    /// When dropped, files may have been made; nothing runs.
+    pub async fn start(settings: Settings) -> Result<Core, StartError> {
+        let settings = Arc::new(settings);
+        let preparing = Arc::clone(&settings);
+        let Prepared {
+            lock,
+            credentials,
+            store,
+        } = tokio::task::spawn_blocking(move || prepare(&preparing))
+            .await
+            .map_err(|_| StartError::Interrupted)??;
+        let acceptor = TlsAcceptor::from(credentials.tls()?);
+        let tokens = Tokens::new(credentials.hub_key(), settings.config.validity);
+        let auth = Auth::new(Arc::new(store), tokens);
+        let (floor, jobs) = assemble(auth, settings.login_limit)?;
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&floor.hub.auth.store).keep());
+        tasks.spawn(service::serve(Arc::clone(&floor.hub), jobs));
+
+        let network = listen::port(settings.config.port).await?;
+        let address = network.first().and_then(|first| first.local_addr().ok());
+        let port = address.map_or(settings.config.port, |address| address.port());
+        let mut files = Vec::new();
+        let socket = settings.socket();
+        let local = listen::path(&socket)?;
+        files.push(socket.clone());
+        let mut core = Core {
+            url: format!("tcp://{}:{port}", credentials.host()),
+            floor,
+            tasks,
+            port,
+            socket,
+            files,
+            _lock: lock,
+        };
+        core.write_own_accounts(credentials).await?;
+
+        let floor = &core.floor;
+        for listener in network {
+            let task = listen::accept_network(Arc::clone(floor), listener, acceptor.clone());
+            core.tasks.spawn(task);
+        }
+        core.tasks
+            .spawn(listen::accept_local(Arc::clone(floor), local));
+        if let Some(name) = &settings.config.abstract_socket {
+            match listen::abstract_socket(name) {
+                Ok(listener) => {
+                    core.tasks
+                        .spawn(listen::accept_local(Arc::clone(floor), listener));
+                }
+                // Another hub of this machine has it: plugins of this home find theirs by its socket file.
+                Err(error) => tracing::warn!(%error, "going on without it"),
+            }
+        }
+        let url_file = settings.url_file();
+        core.files.push(url_file.clone());
+        let url = core.url.clone();
+        tokio::task::spawn_blocking(move || atomic::write(&url_file, url.as_bytes(), 0o644))
+            .await
+            .map_err(|_| StartError::Interrupted)??;
+        Ok(core)
+    }
+
+    /// `auth`, `launcher` and `admin` are clients before their tokens are there for all to see.
+    async fn write_own_accounts(&self, credentials: Credentials) -> Result<(), StartError> {
+        let auth = &self.floor.hub.auth;
+        let own = credentials.profiles(&auth.tokens.validity);
+        let change = service::register_own(auth, own.iter().cloned());
+        auth.store.kept(change).await?;
+        let mut written = Vec::new();
+        for profile in own.iter().filter(|own| own.client_id != bus::wire::AUTH) {
+            let token = auth.tokens.issue(profile).map_err(CredentialError::from)?;
+            written.push((profile.client_id.clone(), token));
+        }
+        tokio::task::spawn_blocking(move || credentials.write_tokens(&written))
+            .await
+            .map_err(|_| StartError::Interrupted)??;
+        Ok(())
+    }
+
+    /// Where clients reach it: `tcp://{host}:{port}`, as the original writes it (TLS in spite of the name).
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Port of MQTT over TLS.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The socket file.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// What the parts share.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.floor.hub
+    }
+
+    /// Ends: clients get a DISCONNECT 0x8B, those that do not read it are cut. Takes 70 ms at most.
+    ///
+    /// # Cancel safety
+    /// When dropped, the rest is done without a goodbye.
+    pub async fn stop(mut self) {
+        // No new ones; also ends the service, whose unanswered requests are lost as with any end of a core.
+        self.tasks.abort_all();
+        for connection in self.hub().connections.all() {
+            if connection.is_logged_in() {
+                connection.ask_to_leave(Why::ShuttingDown);
+            } else {
+                connection.cut.cut();
+            }
+        }
+        let _ = tokio::time::timeout(GOODBYE, self.empty()).await;
+        for connection in self.hub().connections.all() {
+            connection.cut.cut();
+        }
+        let _ = tokio::time::timeout(CLEANUP, self.empty()).await;
+    }
+
+    async fn empty(&self) {
+        loop {
+            let closed = self.floor.closed.notified();
+            tokio::pin!(closed);
+            closed.as_mut().enable();
+            if self.hub().connections.count() == 0 {
+                return;
+            }
+            closed.await;
+        }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        for file in &self.files {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// Puts the parts of the library together (crates-mqtt §10).
+fn assemble(
+    auth: Auth,
+    login_limit: Duration,
+) -> Result<(Arc<Floor>, mpsc::Receiver<service::Job>), StartError> {
+    let secret = rand::TryRngCore::try_next_u64(&mut rand::rngs::OsRng)?;
+    let (jobs, waiting) = mpsc::channel(service::WAITING);
+    let limits = QueueLimits {
+        max_messages: 4096,
+        max_bytes: 16 * 1024 * 1024,
+    };
+    let router = MessageRouter::new()
+        .with_fallback_queue_limits(limits)
+        .with_retained_limits(1024, 64 * 1024);
+    let hub = Arc::new(Hub {
+        auth,
+        connections: Connections::default(),
+        router: Arc::new(router),
+        numbers: Arc::new(Numbers::new(secret)),
+        jobs,
+    });
+    let reports = Reports {
+        hub: Arc::downgrade(&hub),
+    };
+    let broker = BrokerConfig {
+        max_packet_size: crate::MAX_PACKET + hub.numbers.stamp.overhead(),
+        topic_alias_maximum: 0,
+        session_expiry_interval: Duration::ZERO,
+        server_receive_maximum: Some(1024),
+        client_channel_capacity: 128,
+        max_subscriptions_per_client: 1024,
+        sys_topics_enabled: false,
+        event_handler: Some(Arc::new(reports)),
+        ..BrokerConfig::default()
+    };
+    let limits = ResourceLimits {
+        max_connections: usize::MAX,
+        max_connections_per_ip: usize::MAX,
+        max_message_rate_per_client: 0,
+        max_bandwidth_per_client: 0,
+        max_connection_rate: u32::MAX,
+        rate_limit_window: Duration::from_secs(1),
+    };
+    let floor = Floor {
+        hub,
+        broker: Arc::new(broker),
+        stats: Arc::new(BrokerStats::new()),
+        monitor: Arc::new(ResourceMonitor::new(limits)),
+        login_limit,
+        closed: Notify::new(),
+    };
+    Ok((Arc::new(floor), waiting))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,332 @@
+//! What all parts of a running core share, and what one connection's part of the library asks: may it log in, publish,
+//! subscribe (crates-mqtt §5, §10).
+//!
+//! Invariants:
+//! - Roles are those of the client table now, never those of a token (HP 1.14).
+//! - Every filter a connection subscribes is noted before the library takes it, and judged once more after that, so
+//!   that rights that change meanwhile hold.
+//! - A request to `auth` never reaches the router; nothing else is kept from it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bus::wire::AUTH;
+use creds::token::TokenError;
+use mqtt5::broker::auth::{AuthProvider, AuthResult};
+use mqtt5::broker::events::{
+    BrokerEventHandler, ClientConnectEvent, ClientPublishEvent, ClientSubscribeEvent,
+    ClientUnsubscribeEvent, PublishAction,
+};
+use mqtt5::broker::router::MessageRouter;
+use mqtt5::packet::connect::ConnectPacket;
+use mqtt5::protocol::v5::reason_codes::ReasonCode;
+use tokio::sync::mpsc;
+
+use crate::auth::{Auth, Call};
+use crate::connections::{Connection, Connections, Taken, Why};
+use crate::roles::{Asker, fits_login};
+use crate::service::{Job, Request};
+use crate::stream::Numbers;
+
+type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The shared parts of a core.
+pub struct Hub {
+    /// Clients, tokens, permissions.
+    pub auth: Auth,
+    /// Who is connected.
+    pub connections: Connections,
+    /// The library's router.
+    pub router: MessageRouterRef,
+    /// The numbers of messages.
+    pub numbers: Arc<Numbers>,
+    /// To the auth service.
+    pub jobs: mpsc::Sender<Job>,
+}
+
+/// The router, as the library wants it.
+pub type MessageRouterRef = Arc<MessageRouter>;
+
+impl Hub {
+    /// Asks `judge` about a connection of `login` with its role as it is now; unknown logins may nothing.
+    fn judge(&self, login: &str, mqtt_id: &str, judge: impl FnOnce(Asker<'_>) -> bool) -> bool {
+        let clients = self.auth.store.now();
+        clients.get(login).is_some_and(|entry| {
+            judge(Asker {
+                login,
+                mqtt_id,
+                role: entry.role(),
+            })
+        })
+    }
+
+    /// Whether a connection of `login` may publish on `topic` now.
+    #[must_use]
+    pub fn may_publish(&self, login: &str, mqtt_id: &str, topic: &str) -> bool {
+        let permissions = self.auth.permissions();
+        self.judge(login, mqtt_id, |asker| {
+            asker.may_publish(topic, &permissions)
+        })
+    }
+
+    /// Whether a connection of `login` may subscribe to `filter` now.
+    #[must_use]
+    pub fn may_subscribe(&self, login: &str, mqtt_id: &str, filter: &str) -> bool {
+        self.judge(login, mqtt_id, |asker| asker.may_subscribe(filter))
+    }
+
+    /// Takes away what open connections of `login` may no longer have.
+    ///
+    /// # Cancel safety
+    /// Some may be left as they were.
+    pub async fn rejudge(&self, login: &str) {
+        if self.auth.store.now().get(login).is_none() {
+            self.throw_out(login);
+            return;
+        }
+        for connection in self.connections.of_login(login) {
+            for filter in connection.filters() {
+                self.rejudge_filter(&connection, &filter).await;
+            }
+        }
+    }
+
+    async fn rejudge_filter(&self, connection: &Connection, filter: &str) {
+        let (Some(login), Some(mqtt_id)) = (connection.login(), connection.mqtt_id()) else {
+            return;
+        };
+        if !self.may_subscribe(&login, &mqtt_id, filter) {
+            self.router.unsubscribe(&mqtt_id, filter, None).await;
+            connection.drop_filter(filter);
+            tracing::info!(login, mqtt_id, filter, "subscription taken away");
+        }
+    }
+
+    /// Ends all connections of `login`.
+    pub fn throw_out(&self, login: &str) {
+        for connection in self.connections.of_login(login) {
+            tokio::spawn(connection.throw_out(Why::Administrative));
+        }
+    }
+
+    /// Whether these credentials let `login` in, and how.
+    async fn admit(
+        &self,
+        connection: &Connection,
+        login: &str,
+        password: Option<&[u8]>,
+    ) -> Result<&'static str, Refusal> {
+        let clients = self.auth.store.now();
+        let Some(entry) = clients.get(login).filter(|_| login != AUTH) else {
+            // As slow as a wrong password.
+            self.auth.passwords.fits(b"", None).await;
+            return Err(Refusal::Unknown);
+        };
+        if connection.certificate.get().is_some_and(|name| name == login) {
+            return Ok("certificate");
+        }
+        let password = password.filter(|p| !p.is_empty()).ok_or(Refusal::NoPassword)?;
+        let token = std::str::from_utf8(password).map_err(|_| TokenError::Malformed);
+        match token.and_then(|token| self.auth.tokens.admit(token.trim(), login, &clients)) {
+            Ok(()) => Ok("token"),
+            Err(TokenError::Malformed) => {
+                let hash = entry.password_hash.as_str();
+                if self.auth.passwords.fits(password, Some(hash)).await {
+                    Ok("password")
+                } else {
+                    Err(Refusal::Password)
+                }
+            }
+            Err(error) => Err(Refusal::Token(error)),
+        }
+    }
+}
+
+/// Why a login is refused; for the log, the client only gets the reason code.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("it is no client of this hub")]
+    Unknown,
+    #[error("it gave neither a password nor a certificate in its name")]
+    NoPassword,
+    #[error("wrong password")]
+    Password,
+    #[error("the token is refused: {0}")]
+    Token(TokenError),
+    #[error("the MQTT client id must be the login, or the login, '-' and more")]
+    ForeignId,
+    #[error("the MQTT client id is in use by another login")]
+    Taken,
+    #[error("it gave no login")]
+    NoLogin,
+    #[error("MQTT 5 is needed")]
+    Version,
+}
+
+impl Refusal {
+    const fn code(&self) -> ReasonCode {
+        match self {
+            Refusal::Unknown
+            | Refusal::NoPassword
+            | Refusal::Password
+            | Refusal::Token(_)
+            | Refusal::NoLogin => ReasonCode::BadUsernameOrPassword,
+            Refusal::ForeignId | Refusal::Taken => ReasonCode::ClientIdentifierNotValid,
+            Refusal::Version => ReasonCode::UnsupportedProtocolVersion,
+        }
+    }
+}
+
+/// The library's questions about one connection.
+pub struct Gate {
+    /// The core.
+    pub hub: Arc<Hub>,
+    /// The connection.
+    pub connection: Arc<Connection>,
+}
+
+impl Gate {
+    async fn log_in(&self, connect: &ConnectPacket) -> Result<String, Refusal> {
+        if connect.protocol_version != 5 {
+            return Err(Refusal::Version);
+        }
+        let login = connect.username.as_deref().filter(|login| !login.is_empty());
+        let login = login.ok_or(Refusal::NoLogin)?;
+        let password = connect.password.as_deref();
+        let by = self.hub.admit(&self.connection, login, password).await?;
+        let mqtt_id = connect.client_id.as_str();
+        if !fits_login(mqtt_id, login) {
+            return Err(Refusal::ForeignId);
+        }
+        self.hub
+            .connections
+            .log_in(&self.connection, login, mqtt_id)
+            .map_err(|Taken| Refusal::Taken)?;
+        tracing::debug!(login, mqtt_id, by, "logged in");
+        Ok(login.to_owned())
+    }
+}
+
+impl AuthProvider for Gate {
+    fn authenticate<'a>(
+        &'a self,
+        connect: &'a ConnectPacket,
+        _address: SocketAddr,
+    ) -> Later<'a, mqtt5::Result<AuthResult>> {
+        Box::pin(async move {
+            Ok(match self.log_in(connect).await {
+                Ok(login) => AuthResult::success_with_user(login),
+                Err(refusal) => {
+                    let login: String = connect
+                        .username
+                        .iter()
+                        .flat_map(|login| login.chars())
+                        .take(64)
+                        .collect();
+                    tracing::warn!(login, reason = %refusal, "login refused");
+                    AuthResult::fail(refusal.code())
+                }
+            })
+        })
+    }
+
+    fn authorize_publish<'a>(
+        &'a self,
+        client_id: &str,
+        user_id: Option<&'a str>,
+        topic: &'a str,
+    ) -> Later<'a, bool> {
+        let allowed = user_id.is_some_and(|login| self.hub.may_publish(login, client_id, topic));
+        Box::pin(std::future::ready(allowed))
+    }
+
+    fn authorize_subscribe<'a>(
+        &'a self,
+        client_id: &str,
+        user_id: Option<&'a str>,
+        filter: &'a str,
+    ) -> Later<'a, bool> {
+        let allowed = user_id.is_some_and(|login| self.hub.may_subscribe(login, client_id, filter));
+        if allowed {
+            self.connection.note_filter(filter);
+        }
+        Box::pin(std::future::ready(allowed))
+    }
+}
+
+/// What the library reports.
+pub struct Reports {
+    /// The core. Weak, as the core holds the library's configuration, which holds this.
+    pub hub: std::sync::Weak<Hub>,
+}
+
+impl BrokerEventHandler for Reports {
+    fn on_client_connect<'a>(&'a self, event: ClientConnectEvent) -> Later<'a, ()> {
+        if let (Some(hub), Some(login)) = (self.hub.upgrade(), event.user_id) {
+            let job = Job::LoggedIn(login.to_string());
+            if hub.jobs.try_send(job).is_err() {
+                tracing::warn!(%login, "too busy to report the login");
+            }
+        }
+        Box::pin(std::future::ready(()))
+    }
+
+    fn on_client_subscribe<'a>(&'a self, event: ClientSubscribeEvent) -> Later<'a, ()> {
+        Box::pin(async move {
+            let Some(hub) = self.hub.upgrade() else {
+                return;
+            };
+            if let Some(connection) = hub.connections.of_mqtt_id(&event.client_id) {
+                for subscription in &event.subscriptions {
+                    hub.rejudge_filter(&connection, &subscription.topic_filter)
+                        .await;
+                }
+            }
+        })
+    }
+
+    fn on_client_unsubscribe<'a>(&'a self, event: ClientUnsubscribeEvent) -> Later<'a, ()> {
+        if let Some(hub) = self.hub.upgrade()
+            && let Some(connection) = hub.connections.of_mqtt_id(&event.client_id)
+        {
+            for filter in &event.topic_filters {
+                connection.drop_filter(filter);
+            }
+        }
+        Box::pin(std::future::ready(()))
+    }
+
+    fn on_client_publish<'a>(&'a self, event: ClientPublishEvent) -> Later<'a, PublishAction> {
+        Box::pin(async move {
+            let Some(request) = request_to_auth(&event) else {
+                return PublishAction::Continue;
+            };
+            if let Some(hub) = self.hub.upgrade() {
+                // The channel is bounded: a flood waits here, in its own connection.
+                let _ = hub.jobs.send(Job::Request(request)).await;
+            }
+            PublishAction::Handled
+        })
+    }
+}
+
+/// The request in a message, if it is one to `auth`; its sender has been verified with its topic.
+fn request_to_auth(event: &ClientPublishEvent) -> Option<Request> {
+    let levels: Vec<&str> = event.topic.split('/').collect();
+    let ["rpc", AUTH, capability, method, sender] = *levels.as_slice() else {
+        return None;
+    };
+    Some(Request {
+        call: Call {
+            capability: capability.to_owned(),
+            method: method.to_owned(),
+            sender: sender.to_owned(),
+            payload: event.payload.clone(),
+        },
+        reply_to: event.response_topic.as_deref().map(str::to_owned),
+        correlation: event.correlation_data.clone(),
+        qos: event.qos,
+    })
+}

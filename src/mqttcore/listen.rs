@@ -1,0 +1,330 @@
+//! The doors: TLS on a port, a socket in the run folder, an abstract socket; and one task for each connection.
+//!
+//! Invariants:
+//! - Accepting waits for nobody: handshake and login happen in the connection's task, within one time limit.
+//! - A connection is forgotten when its task ends, however it ends.
+//! - A socket file is replaced only when nobody listens on it; it appears finished and open to all (a token is asked
+//!   for).
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mqtt5::broker::client_handler::ClientHandler;
+use mqtt5::broker::config::BrokerConfig;
+use mqtt5::broker::resource_monitor::ResourceMonitor;
+use mqtt5::broker::sys_topics::BrokerStats;
+use mqtt5::broker::transport::BrokerTransport;
+use nix::sys::socket::{getsockopt, sockopt};
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+use crate::connections::{Connection, Door};
+use crate::hub::{Gate, Hub};
+use crate::stream::{Raw, Stream};
+use crate::tls;
+
+/// How long to wait when a connection cannot be accepted because descriptors are used up: until one is free there is
+/// nothing to wait for.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const SOCKET_MODE: u32 = 0o666;
+
+/// A door that cannot be opened.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    /// The port.
+    #[error("cannot listen on port {port}: {source}; free it, or set mqttserver.port (0 takes a free one)")]
+    Port {
+        /// Which.
+        port: u16,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody listens there already.
+    #[error("another core{} listens on {path}; stop it first", pid_text(*pid))]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+        /// The other's process, where known.
+        pid: Option<i32>,
+    },
+    /// The socket file cannot be made.
+    #[error("cannot listen on {path}: {source}")]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The abstract socket.
+    #[error("cannot listen on the abstract socket @{name}: {source}")]
+    Abstract {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn pid_text(pid: Option<i32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+}
+
+/// Listens on `port` of all addresses, IPv6 and IPv4; the first listener tells which port that is.
+///
+/// # Errors
+/// The port is in use, or the process may not have it.
+pub async fn port(port: u16) -> Result<Vec<TcpListener>, ListenError> {
+    let failed = |source| ListenError::Port { port, source };
+    let without_ipv6 = |error: &io::Error| {
+        matches!(
+            error.raw_os_error(),
+            Some(nix::libc::EAFNOSUPPORT | nix::libc::EADDRNOTAVAIL)
+        )
+    };
+    let both = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Err(error) if without_ipv6(&error) => {
+            let only = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await;
+            return only.map(|only| vec![only]).map_err(failed);
+        }
+        result => result.map_err(failed)?,
+    };
+    let port = both.local_addr().map_err(failed)?.port();
+    // In use already: by the listener above, which takes IPv4 too unless the system is set otherwise
+    // (net.ipv6.bindv6only).
+    match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await {
+        Ok(other) => Ok(vec![both, other]),
+        Err(_) => Ok(vec![both]),
+    }
+}
+
+/// Listens on a socket file. A file that a dead core has left is replaced. Blocks, but for no stranger.
+///
+/// # Errors
+/// Somebody listens there, or it cannot be made.
+pub fn path(path: &Path) -> Result<UnixListener, ListenError> {
+    if let Ok(other) = std::os::unix::net::UnixStream::connect(path) {
+        let pid = getsockopt(&other, sockopt::PeerCredentials).map(|peer| peer.pid());
+        return Err(ListenError::InUse {
+            path: path.to_owned(),
+            pid: pid.ok(),
+        });
+    }
+    let made = || {
+        // Made under another name, so that it is never there without being open to all.
+        let new = path.with_extension(format!("{}.new", std::process::id()));
+        let _ = std::fs::remove_file(&new);
+        let listener = std::os::unix::net::UnixListener::bind(&new)?;
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(SOCKET_MODE))
+            .and_then(|()| std::fs::rename(&new, path))
+            .inspect_err(|_| {
+                let _ = std::fs::remove_file(&new);
+            })?;
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    };
+    made().map_err(|source| ListenError::Socket {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Listens on the abstract socket `name`.
+///
+/// # Errors
+/// Another hub of this machine has it, most of the time.
+pub fn abstract_socket(name: &str) -> Result<UnixListener, ListenError> {
+    let made = || {
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+        let listener = std::os::unix::net::UnixListener::bind_addr(&address)?;
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    };
+    made().map_err(|source| ListenError::Abstract {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+/// What every connection's task needs.
+pub struct Floor {
+    /// The core.
+    pub hub: Arc<Hub>,
+    /// The library's configuration.
+    pub broker: Arc<BrokerConfig>,
+    /// The library's counters.
+    pub stats: Arc<BrokerStats>,
+    /// The library's limits.
+    pub monitor: Arc<ResourceMonitor>,
+    /// From accept to login.
+    pub login_limit: Duration,
+    /// Told at each end of a connection.
+    pub closed: Notify,
+}
+
+/// Accepts on the network.
+pub async fn accept_network(floor: Arc<Floor>, listener: TcpListener, acceptor: TlsAcceptor) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let connection = floor.hub.connections.open(Door::Network);
+                let acceptor = acceptor.clone();
+                let task = serve_network(Arc::clone(&floor), connection, acceptor, stream, peer);
+                tokio::spawn(task);
+            }
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+/// Accepts on a socket of the machine.
+pub async fn accept_local(floor: Arc<Floor>, listener: UnixListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = floor.hub.connections.open(Door::Local);
+                let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                let deadline = Instant::now() + floor.login_limit;
+                let visit = Visit::begin(Arc::clone(&floor), connection, deadline);
+                tokio::spawn(visit.serve(Box::new(stream), peer));
+            }
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept a connection");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+async fn serve_network(
+    floor: Arc<Floor>,
+    connection: Arc<Connection>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    let deadline = Instant::now() + floor.login_limit;
+    let visit = Visit::begin(floor, Arc::clone(&connection), deadline);
+    // Or calls wait for delayed acknowledgements (crates-mqtt §2).
+    let _ = stream.set_nodelay(true);
+    let handshake = tokio::select! {
+        handshake = tokio::time::timeout_at(deadline, acceptor.accept(stream)) => handshake,
+        () = connection.cut.wait() => return,
+    };
+    match handshake {
+        Ok(Ok(stream)) => {
+            if let Some(name) = tls::client_name(&stream) {
+                // Set once, here.
+                let _ = connection.certificate.set(name);
+            }
+            visit.serve(Box::new(stream), peer).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
+        Err(_) => tracing::debug!(%peer, "silent during the TLS handshake"),
+    }
+}
+
+/// A connection from accept to its end; the end is its drop.
+struct Visit {
+    floor: Arc<Floor>,
+    connection: Arc<Connection>,
+    deadline: Instant,
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.floor.hub.connections.close(&self.connection);
+        self.floor.closed.notify_waiters();
+    }
+}
+
+impl Visit {
+    fn begin(floor: Arc<Floor>, connection: Arc<Connection>, deadline: Instant) -> Visit {
+        Visit {
+            floor,
+            connection,
+            deadline,
+        }
+    }
+
+    async fn serve(self, raw: Box<dyn Raw>, peer: SocketAddr) {
+        let hub = Arc::clone(&self.floor.hub);
+        let connection = Arc::clone(&self.connection);
+        let stream = Stream::new(raw, Arc::clone(&connection), Arc::clone(&hub.numbers));
+        let handler = ClientHandler::new(
+            BrokerTransport::WebSocket(Box::new(stream)),
+            peer,
+            Arc::clone(&self.floor.broker),
+            Arc::clone(&hub.router),
+            Arc::new(Gate {
+                hub: Arc::clone(&hub),
+                connection: Arc::clone(&connection),
+            }),
+            None,
+            Arc::clone(&self.floor.stats),
+            Arc::clone(&self.floor.monitor),
+            connection.leave_signal(),
+        );
+        let mut run = Box::pin(handler.run());
+        let ended = tokio::select! {
+            ended = &mut run => Some(ended),
+            () = tokio::time::sleep_until(self.deadline) => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                if !connection.is_logged_in() {
+                    // Not dropped: the library has to clean up (crates-mqtt §10).
+                    connection.cut.cut();
+                }
+                run.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, login = connection.login(), %error, "connection ended");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("mqttcore.sock");
+        let first = path(&file).unwrap();
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, SOCKET_MODE);
+        let error = path(&file).unwrap_err().to_string();
+        let pid = format!("(pid {})", std::process::id());
+        assert!(error.contains("mqttcore.sock") && error.contains(&pid), "{error}");
+        drop(first);
+        assert!(file.exists(), "the file of a dead core stays");
+        let second = path(&file).unwrap();
+        let (client, server) = tokio::join!(tokio::net::UnixStream::connect(&file), second.accept());
+        assert!(client.is_ok() && server.is_ok());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named() {
+        let first = port(0).await.unwrap();
+        let taken = first[0].local_addr().unwrap().port();
+        let error = port(taken).await.unwrap_err().to_string();
+        assert!(error.contains(&taken.to_string()) && error.contains("in use"), "{error}");
+    }
+}

@@ -1,0 +1,354 @@
+//! Just enough of MQTT 5's packet format for what the broker library cannot do (crates-mqtt §10): numbering messages
+//! on their way in, and knowing the copies of one message on their way out.
+//!
+//! Invariants: pure; no input panics; what is not understood is passed on unchanged for the library to refuse.
+
+/// The first four bits of a packet.
+pub const CONNACK: u8 = 2;
+/// See [`CONNACK`].
+pub const PUBLISH: u8 = 3;
+/// See [`CONNACK`].
+pub const PUBREL: u8 = 6;
+/// See [`CONNACK`].
+pub const DISCONNECT: u8 = 14;
+
+const USER_PROPERTY: u8 = 0x26;
+const SUBSCRIPTION_ID: u8 = 0x0b;
+const DIGITS: usize = 16;
+
+/// What could be read of something that may not be complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed<T> {
+    /// Here it is.
+    Done(T),
+    /// More bytes are needed.
+    More,
+    /// It is not MQTT.
+    Bad,
+}
+
+/// The beginning of a packet (MQTT 5 §2.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Type and flags.
+    pub first: u8,
+    /// Bytes before the body.
+    pub header: usize,
+    /// Bytes of the body.
+    pub body: usize,
+}
+
+impl Header {
+    /// Reads it from the beginning of `bytes`.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Parsed<Header> {
+        let Some((&first, rest)) = bytes.split_first() else {
+            return Parsed::More;
+        };
+        match varint(rest) {
+            Parsed::Done((body, length)) => Parsed::Done(Header {
+                first,
+                header: 1 + length,
+                body,
+            }),
+            Parsed::More => Parsed::More,
+            Parsed::Bad => Parsed::Bad,
+        }
+    }
+
+    /// The packet's type.
+    #[must_use]
+    pub const fn kind(self) -> u8 {
+        self.first >> 4
+    }
+
+    /// Quality of service of a PUBLISH; 3 is malformed.
+    #[must_use]
+    pub const fn qos(self) -> u8 {
+        (self.first >> 1) & 3
+    }
+}
+
+/// A number of one to four bytes (MQTT 5 §1.5.5) and its length.
+fn varint(bytes: &[u8]) -> Parsed<(usize, usize)> {
+    let mut value = 0;
+    for (at, &byte) in bytes.iter().take(4).enumerate() {
+        value |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Parsed::Done((value, at + 1));
+        }
+    }
+    if bytes.len() < 4 {
+        Parsed::More
+    } else {
+        Parsed::Bad
+    }
+}
+
+fn put_varint(mut value: usize, out: &mut Vec<u8>) {
+    loop {
+        let low = u8::try_from(value & 0x7f).unwrap_or(0);
+        value >>= 7;
+        if value == 0 {
+            out.push(low);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
+fn be16(bytes: &[u8], at: usize) -> Option<usize> {
+    match bytes.get(at..at + 2)? {
+        [high, low] => Some(usize::from(*high) << 8 | usize::from(*low)),
+        _ => None,
+    }
+}
+
+/// Where the parts of a PUBLISH's body lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Layout {
+    packet_id: Option<u16>,
+    /// Where the length of the properties is written.
+    length_at: usize,
+    properties_at: usize,
+    properties: usize,
+}
+
+impl Layout {
+    /// From the beginning of a body of `total` bytes.
+    fn parse(body: &[u8], qos: u8, total: usize) -> Parsed<Layout> {
+        let missing = |needed: usize| if needed > total { Parsed::Bad } else { Parsed::More };
+        let Some(topic) = be16(body, 0) else {
+            return missing(2);
+        };
+        let id_at = 2 + topic;
+        let length_at = id_at + if qos > 0 { 2 } else { 0 };
+        let Some(rest) = body.get(length_at..) else {
+            return missing(length_at + 1);
+        };
+        let packet_id = if qos > 0 {
+            be16(body, id_at).and_then(|id| u16::try_from(id).ok())
+        } else {
+            None
+        };
+        match varint(rest) {
+            Parsed::Done((properties, length)) => {
+                let properties_at = length_at + length;
+                if properties_at + properties > total {
+                    return Parsed::Bad;
+                }
+                Parsed::Done(Layout {
+                    packet_id,
+                    length_at,
+                    properties_at,
+                    properties,
+                })
+            }
+            Parsed::More => missing(length_at + rest.len() + 1),
+            Parsed::Bad => Parsed::Bad,
+        }
+    }
+}
+
+/// The bytes a property takes, its identifier included (MQTT 5 §2.2.2). None = malformed.
+fn property_length(bytes: &[u8]) -> Option<usize> {
+    let text = |at: usize| be16(bytes, at).map(|length| at + 2 + length);
+    let length = match bytes.first()? {
+        0x01 | 0x17 | 0x19 | 0x24 | 0x25 | 0x28 | 0x29 | 0x2a => 2,
+        0x13 | 0x21 | 0x22 | 0x23 => 3,
+        0x02 | 0x11 | 0x18 | 0x27 => 5,
+        &SUBSCRIPTION_ID => match varint(bytes.get(1..)?) {
+            Parsed::Done((_, length)) => 1 + length,
+            Parsed::More | Parsed::Bad => return None,
+        },
+        0x03 | 0x08 | 0x09 | 0x12 | 0x15 | 0x16 | 0x1a | 0x1c | 0x1f => text(1)?,
+        &USER_PROPERTY => text(text(1)?)?,
+        _ => return None,
+    };
+    (length <= bytes.len()).then_some(length)
+}
+
+/// The name of the property that carries a message's number through the library. It is random for each run of the
+/// core and never leaves it, so nobody outside can make, guess or suppress a number.
+#[derive(Debug, Clone)]
+pub struct Stamp {
+    name: String,
+}
+
+/// What a numbered PUBLISH looks like to the way in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// How many bytes of the original are replaced.
+    pub replaced: usize,
+    /// By what.
+    pub by: Vec<u8>,
+    /// Bytes of the packet that follow unchanged.
+    pub follow: usize,
+}
+
+/// What is known of an outgoing PUBLISH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// The message's number; none when it has none (a will).
+    pub number: Option<u64>,
+    /// With which quality of service this copy goes out.
+    pub qos: u8,
+    /// The packet's id; none with QoS 0.
+    pub packet_id: Option<u16>,
+    /// Whether it names the subscription it is for.
+    pub names_subscription: bool,
+    /// The packet without its number.
+    pub bytes: Vec<u8>,
+}
+
+impl Stamp {
+    /// A stamp with that secret.
+    #[must_use]
+    pub fn new(secret: u64) -> Self {
+        Stamp {
+            name: format!("n{secret:016x}"),
+        }
+    }
+
+    /// The property's name and value for message `number`, for messages made inside the core.
+    #[must_use]
+    pub fn property(&self, number: u64) -> (String, String) {
+        (self.name.clone(), format!("{number:016x}"))
+    }
+
+    /// Bytes by which a numbered packet is longer at most.
+    #[must_use]
+    pub fn overhead(&self) -> usize {
+        // The lengths of the packet and of its properties may each need one byte more.
+        self.property_length() + 2
+    }
+
+    fn property_length(&self) -> usize {
+        1 + 2 + self.name.len() + 2 + DIGITS
+    }
+
+    fn put(&self, number: u64, out: &mut Vec<u8>) {
+        out.push(USER_PROPERTY);
+        for text in [self.name.as_str(), &format!("{number:016x}")] {
+            out.extend(u16::try_from(text.len()).unwrap_or(0).to_be_bytes());
+            out.extend(text.as_bytes());
+        }
+    }
+
+    /// Numbers the PUBLISH that `bytes` begin with, as soon as its properties are there.
+    ///
+    /// `Bad` means that it cannot be numbered and is to be passed on as it is.
+    #[must_use]
+    pub fn number(&self, bytes: &[u8], header: Header, number: u64) -> Parsed<Numbered> {
+        let body = bytes.get(header.header..).unwrap_or_default();
+        let body = body.get(..header.body).unwrap_or(body);
+        let layout = match Layout::parse(body, header.qos(), header.body) {
+            Parsed::Done(layout) => layout,
+            Parsed::More => return Parsed::More,
+            Parsed::Bad => return Parsed::Bad,
+        };
+        let Some(before) = body.get(..layout.length_at) else {
+            return Parsed::Bad;
+        };
+        let mut tail = Vec::with_capacity(before.len() + self.overhead() + 4);
+        tail.extend(before);
+        put_varint(layout.properties + self.property_length(), &mut tail);
+        self.put(number, &mut tail);
+        let follow = header.body - layout.properties_at;
+        let mut by = Vec::with_capacity(tail.len() + 5);
+        by.push(header.first);
+        put_varint(tail.len() + follow, &mut by);
+        by.append(&mut tail);
+        Parsed::Done(Numbered {
+            replaced: header.header + layout.properties_at,
+            by,
+            follow,
+        })
+    }
+
+    /// Reads a whole outgoing PUBLISH and takes its number away. None when it is malformed.
+    #[must_use]
+    pub fn read(&self, packet: &[u8], header: Header) -> Option<Copy> {
+        let body = packet.get(header.header..)?;
+        let Parsed::Done(layout) = Layout::parse(body, header.qos(), header.body) else {
+            return None;
+        };
+        let end = layout.properties_at + layout.properties;
+        let mut copy = Copy {
+            number: None,
+            qos: header.qos(),
+            packet_id: layout.packet_id,
+            names_subscription: false,
+            bytes: Vec::new(),
+        };
+        let mut own = None;
+        let mut at = layout.properties_at;
+        while at < end {
+            let length = property_length(body.get(at..end)?)?;
+            let property = body.get(at..at + length)?;
+            if property.first() == Some(&SUBSCRIPTION_ID) {
+                copy.names_subscription = true;
+            } else if own.is_none()
+                && let Some(number) = self.parse(property)
+            {
+                copy.number = Some(number);
+                own = Some((at, at + length));
+            }
+            at += length;
+        }
+        copy.bytes = match own {
+            None => packet.to_vec(),
+            Some((from, to)) => without(body, header.first, layout, from, to)?,
+        };
+        Some(copy)
+    }
+
+    fn parse(&self, property: &[u8]) -> Option<u64> {
+        let digits = property
+            .strip_prefix(&[USER_PROPERTY])?
+            .get(2..)?
+            .strip_prefix(self.name.as_bytes())?
+            .get(2..)?;
+        if property.len() != self.property_length() {
+            return None;
+        }
+        u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    }
+}
+
+/// The packet without the bytes `from..to` of its properties.
+fn without(body: &[u8], first: u8, layout: Layout, from: usize, to: usize) -> Option<Vec<u8>> {
+    let mut tail = Vec::with_capacity(body.len());
+    tail.extend(body.get(..layout.length_at)?);
+    put_varint(layout.properties - (to - from), &mut tail);
+    tail.extend(body.get(layout.properties_at..from)?);
+    tail.extend(body.get(to..)?);
+    let mut packet = Vec::with_capacity(tail.len() + 5);
+    packet.push(first);
+    put_varint(tail.len(), &mut packet);
+    packet.append(&mut tail);
+    Some(packet)
+}
+
+/// Where a CONNACK's maximum packet size lies, to be made smaller by the numbers the core adds. None = it has none.
+#[must_use]
+pub fn packet_size_at(packet: &[u8], header: Header) -> Option<usize> {
+    const MAXIMUM_PACKET_SIZE: u8 = 0x27;
+    let length_at = header.header + 2;
+    let Parsed::Done((properties, length)) = varint(packet.get(length_at..)?) else {
+        return None;
+    };
+    let mut at = length_at + length;
+    let end = at + properties;
+    while at < end {
+        if packet.get(at) == Some(&MAXIMUM_PACKET_SIZE) {
+            return (at + 5 <= end && end <= packet.len()).then_some(at + 1);
+        }
+        at += property_length(packet.get(at..end)?)?;
+    }
+    None
+}
+
+#[cfg(test)]
+#[path = "packet_tests.rs"]
+mod tests;

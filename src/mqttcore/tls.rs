@@ -1,0 +1,56 @@
+//! TLS: 1.3 only, a client certificate of the hub's CA is welcome and not needed (HP 1.12).
+//!
+//! Invariant: only the first common name of a verified leaf certificate is an identity.
+
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// Credentials the TLS library does not take.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// The CA certificate.
+    #[error("the CA certificate is no use for TLS: {0}")]
+    Ca(String),
+    /// The server's certificate or key.
+    #[error("the server certificate is no use for TLS: {0}")]
+    Server(#[from] rustls::Error),
+}
+
+/// The server's side.
+///
+/// # Errors
+/// What the library does not like about the certificates.
+pub fn server(
+    ca: CertificateDer<'static>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(ca).map_err(|error| TlsError::Ca(error.to_string()))?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| TlsError::Ca(error.to_string()))?;
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)?;
+    Ok(Arc::new(config))
+}
+
+/// The name in the client's certificate, which the handshake has verified.
+#[must_use]
+pub fn client_name(stream: &TlsStream<TcpStream>) -> Option<String> {
+    let (_, session) = stream.get_ref();
+    let leaf = session.peer_certificates()?.first()?;
+    let certificate = creds::check::Certificate::from_der(leaf).ok()?;
+    certificate.common_name().map(str::to_owned)
+}
