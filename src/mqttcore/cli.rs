@@ -113,8 +113,8 @@ fn settle_and_run(arguments: Arguments, name: &str) -> Result<(), Failure> {
     }
     let executable =
         std::env::current_exe().map_err(|error| Failure::System("find this program", error))?;
-    let current =
-        std::env::current_dir().map_err(|error| Failure::System("find the current folder", error))?;
+    let current = std::env::current_dir()
+        .map_err(|error| Failure::System("find the current folder", error))?;
     let user_home = std::env::home_dir();
     let folders = Folders::find(&Whereabouts {
         executable: &executable,
@@ -137,7 +137,11 @@ fn settle_and_run(arguments: Arguments, name: &str) -> Result<(), Failure> {
     };
     let level = arguments
         .loglevel
-        .or_else(|| std::env::var("LOGLEVEL").ok().filter(|level| !level.is_empty()))
+        .or_else(|| {
+            std::env::var("LOGLEVEL")
+                .ok()
+                .filter(|level| !level.is_empty())
+        })
         .or_else(|| config.log_level.clone());
     start_log(level.as_deref().unwrap_or("warning"));
     for key in &config.without_effect {
@@ -195,7 +199,9 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     // The Go core's words: who starts it waits for them (HP 1.6).
     let line = format!("MQTT Hub core started. serverURL={}\n", core.url());
     let mut output = std::io::stdout();
-    let _ = output.write_all(line.as_bytes()).and_then(|()| output.flush());
+    let _ = output
+        .write_all(line.as_bytes())
+        .and_then(|()| output.flush());
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     loop {
         tokio::select! {

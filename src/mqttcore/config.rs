@@ -176,18 +176,25 @@ impl From<File> for Config {
             ("serverKeyFile", file.server_key_file.is_some()),
             ("natsserver", !file.natsserver.is_null()),
             ("enableMDNS", file.enable_mdns == Some(true)),
-            ("mqttserver.wsPort", server.ws_port.is_some_and(|port| port != 0)),
+            (
+                "mqttserver.wsPort",
+                server.ws_port.is_some_and(|port| port != 0),
+            ),
             ("mqttserver.logFile", server.log_file.is_some()),
             ("mqttserver.dataDir", server.data_dir.is_some()),
             ("mqttserver.noAutoStart", server.no_auto_start == Some(true)),
             ("auth.noAutoStart", auth.no_auto_start == Some(true)),
             ("auth.adminUserKeyFile", auth.admin_user_key_file.is_some()),
-            ("auth.adminUserTokenFile", auth.admin_user_token_file.is_some()),
+            (
+                "auth.adminUserTokenFile",
+                auth.admin_user_token_file.is_some(),
+            ),
             ("auth.launcherKeyFile", auth.launcher_key_file.is_some()),
             ("auth.launcherTokenFile", auth.launcher_token_file.is_some()),
         ];
         let default = Validity::default();
-        let days = |given: Option<u32>, default: u32| given.filter(|days| *days > 0).unwrap_or(default);
+        let days =
+            |given: Option<u32>, default: u32| given.filter(|days| *days > 0).unwrap_or(default);
         Config {
             host: server.host.clone().filter(|host| !host.is_empty()),
             port: server.port.unwrap_or(DEFAULT_PORT),
@@ -196,7 +203,10 @@ impl From<File> for Config {
                 Some(name) => Some(name.strip_prefix('@').unwrap_or(name).to_owned()),
             }
             .filter(|name| !name.is_empty()),
-            password_file: auth.password_file.clone().unwrap_or_else(|| "hub.passwd".into()),
+            password_file: auth
+                .password_file
+                .clone()
+                .unwrap_or_else(|| "hub.passwd".into()),
             validity: Validity {
                 device: days(auth.device_token_validity_days, default.device),
                 service: days(auth.service_token_validity_days, default.service),
@@ -248,7 +258,11 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
         assert_eq!(config.abstract_socket.as_deref(), Some("/x"));
         assert_eq!(
             config.validity,
-            Validity { device: 1, service: 2, user: 30 }
+            Validity {
+                device: 1,
+                service: 2,
+                user: 30
+            }
         );
         assert_eq!(
             config.without_effect,
@@ -274,9 +288,18 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
         for (text, parts) in [
             ("mqttserver:\n  prot: 1\n", ["/h/mqttcore.yaml:2:", "prot"]),
             ("enableMdns: true\n", ["/h/mqttcore.yaml:1:", "enableMdns"]),
-            ("mqttserver:\n  port: 70000\n", ["/h/mqttcore.yaml:2:", "port"]),
-            ("mqttserver:\n  port: 1\n  port: 2\n", ["/h/mqttcore.yaml:", "port"]),
-            ("auth: {encryption: argon2id}", ["auth.encryption", "argon2id"]),
+            (
+                "mqttserver:\n  port: 70000\n",
+                ["/h/mqttcore.yaml:2:", "port"],
+            ),
+            (
+                "mqttserver:\n  port: 1\n  port: 2\n",
+                ["/h/mqttcore.yaml:", "port"],
+            ),
+            (
+                "auth: {encryption: argon2id}",
+                ["auth.encryption", "argon2id"],
+            ),
             ("mqttserver: [", ["/h/mqttcore.yaml:", ""]),
         ] {
             let error = parse(text).unwrap_err();

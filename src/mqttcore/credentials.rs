@@ -82,7 +82,11 @@ pub fn server_names(configured: Option<&str>) -> Names {
     // A configured name takes the host name's place in the certificate, or nobody could connect by it.
     let name = configured.filter(|_| given.is_none()).unwrap_or(&hostname);
     Names {
-        host: if host.contains(':') { format!("[{host}]") } else { host },
+        host: if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host
+        },
         certificate: ServerNames::new(name, &addresses),
     }
 }
@@ -166,18 +170,25 @@ impl Credentials {
     /// The accounts every core has: `auth` (its key is new at each start), `launcher`, `admin` (HP 1.20).
     #[must_use]
     pub fn profiles(&self, validity: &Validity) -> [ClientProfile; 3] {
-        let profile = |id: &str, client_type: &str, name: &str, role: Role, key: &KeyPair| ClientProfile {
-            client_id: id.to_owned(),
-            client_type: client_type.to_owned(),
-            display_name: name.to_owned(),
-            pub_key: key.public_text(),
-            updated_mse: unix_ms(SystemTime::now()),
-            token_validity_days: i64::from(validity.days(client_type)),
-            role: role.word().to_owned(),
-        };
+        let profile =
+            |id: &str, client_type: &str, name: &str, role: Role, key: &KeyPair| ClientProfile {
+                client_id: id.to_owned(),
+                client_type: client_type.to_owned(),
+                display_name: name.to_owned(),
+                pub_key: key.public_text(),
+                updated_mse: unix_ms(SystemTime::now()),
+                token_validity_days: i64::from(validity.days(client_type)),
+                role: role.word().to_owned(),
+            };
         [
             profile(AUTH, SERVICE, "Auth Service", Role::Service, &self.auth),
-            profile(LAUNCHER, SERVICE, "Launcher Service", Role::Service, &self.launcher),
+            profile(
+                LAUNCHER,
+                SERVICE,
+                "Launcher Service",
+                Role::Service,
+                &self.launcher,
+            ),
             profile(ADMIN, USER, "Administrator", Role::Admin, &self.admin),
         ]
     }

@@ -238,7 +238,10 @@ mod tests {
     #[test]
     fn some_homes_are_refused() {
         for home in ["/", "/etc", "/tmp", "/home", "/home/me"] {
-            assert!(Folders::in_home(Path::new(home)).create().is_err(), "{home}");
+            assert!(
+                Folders::in_home(Path::new(home)).create().is_err(),
+                "{home}"
+            );
         }
     }
 }

@@ -124,10 +124,16 @@ impl Hub {
             self.auth.passwords.fits(b"", None).await;
             return Err(Refusal::Unknown);
         };
-        if connection.certificate.get().is_some_and(|name| name == login) {
+        if connection
+            .certificate
+            .get()
+            .is_some_and(|name| name == login)
+        {
             return Ok("certificate");
         }
-        let password = password.filter(|p| !p.is_empty()).ok_or(Refusal::NoPassword)?;
+        let password = password
+            .filter(|p| !p.is_empty())
+            .ok_or(Refusal::NoPassword)?;
         let token = std::str::from_utf8(password).map_err(|_| TokenError::Malformed);
         match token.and_then(|token| self.auth.tokens.admit(token.trim(), login, &clients)) {
             Ok(()) => Ok("token"),
@@ -192,7 +198,10 @@ impl Gate {
         if connect.protocol_version != 5 {
             return Err(Refusal::Version);
         }
-        let login = connect.username.as_deref().filter(|login| !login.is_empty());
+        let login = connect
+            .username
+            .as_deref()
+            .filter(|login| !login.is_empty());
         let login = login.ok_or(Refusal::NoLogin)?;
         let password = connect.password.as_deref();
         let by = self.hub.admit(&self.connection, login, password).await?;

@@ -40,7 +40,9 @@ const SOCKET_MODE: u32 = 0o666;
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// The port.
-    #[error("cannot listen on port {port}: {source}; free it, or set mqttserver.port (0 takes a free one)")]
+    #[error(
+        "cannot listen on port {port}: {source}; free it, or set mqttserver.port (0 takes a free one)"
+    )]
     Port {
         /// Which.
         port: u16,
@@ -311,11 +313,15 @@ mod tests {
         assert_eq!(mode, SOCKET_MODE);
         let error = path(&file).unwrap_err().to_string();
         let pid = format!("(pid {})", std::process::id());
-        assert!(error.contains("mqttcore.sock") && error.contains(&pid), "{error}");
+        assert!(
+            error.contains("mqttcore.sock") && error.contains(&pid),
+            "{error}"
+        );
         drop(first);
         assert!(file.exists(), "the file of a dead core stays");
         let second = path(&file).unwrap();
-        let (client, server) = tokio::join!(tokio::net::UnixStream::connect(&file), second.accept());
+        let (client, server) =
+            tokio::join!(tokio::net::UnixStream::connect(&file), second.accept());
         assert!(client.is_ok() && server.is_ok());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -325,6 +331,9 @@ mod tests {
         let first = port(0).await.unwrap();
         let taken = first[0].local_addr().unwrap().port();
         let error = port(taken).await.unwrap_err().to_string();
-        assert!(error.contains(&taken.to_string()) && error.contains("in use"), "{error}");
+        assert!(
+            error.contains(&taken.to_string()) && error.contains("in use"),
+            "{error}"
+        );
     }
 }

@@ -117,7 +117,13 @@ struct Layout {
 impl Layout {
     /// From the beginning of a body of `total` bytes.
     fn parse(body: &[u8], qos: u8, total: usize) -> Parsed<Layout> {
-        let missing = |needed: usize| if needed > total { Parsed::Bad } else { Parsed::More };
+        let missing = |needed: usize| {
+            if needed > total {
+                Parsed::Bad
+            } else {
+                Parsed::More
+            }
+        };
         let Some(topic) = be16(body, 0) else {
             return missing(2);
         };
@@ -350,5 +356,4 @@ pub fn packet_size_at(packet: &[u8], header: Header) -> Option<usize> {
 }
 
 #[cfg(test)]
-#[path = "packet_tests.rs"]
 mod tests;

@@ -260,10 +260,7 @@ pub fn fits_login(mqtt_id: &str, login: &str) -> bool {
                 .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     });
     let own = mqtt_id.strip_prefix(login).is_some_and(|rest| {
-        rest.is_empty()
-            || rest
-                .strip_prefix('-')
-                .is_some_and(|more| !more.is_empty())
+        rest.is_empty() || rest.strip_prefix('-').is_some_and(|more| !more.is_empty())
     });
     assigned || own
 }
@@ -280,5 +277,4 @@ pub fn is_login(id: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "roles_tests.rs"]
 mod tests;

@@ -175,7 +175,15 @@ mod tests {
         for good in ["_INBOX/admin-h-1", "_INBOX/a/b"] {
             assert!(is_inbox(good), "{good}");
         }
-        for bad in ["", "_INBOX", "_INBOX/", "_INBOXES/a", "event/a/b/c/a", "_INBOX/+", "_INBOX/a/#"] {
+        for bad in [
+            "",
+            "_INBOX",
+            "_INBOX/",
+            "_INBOXES/a",
+            "event/a/b/c/a",
+            "_INBOX/+",
+            "_INBOX/a/#",
+        ] {
             assert!(!is_inbox(bad), "{bad}");
         }
     }

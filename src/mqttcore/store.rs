@@ -199,7 +199,11 @@ mod tests {
         let store = Arc::new(Store::open(&path).unwrap());
         let keeper = tokio::spawn(Arc::clone(&store).keep());
         let numbers: Vec<u64> = (0..100)
-            .map(|n| store.change(|clients| clients.add(client(&format!("c{n}")))).1)
+            .map(|n| {
+                store
+                    .change(|clients| clients.add(client(&format!("c{n}"))))
+                    .1
+            })
             .collect();
         for number in numbers {
             store.kept(number).await.unwrap();
@@ -235,7 +239,10 @@ mod tests {
         let path = folder.path().join("hub.passwd");
         std::fs::write(&path, r#"{"admin":{"cli"#).unwrap();
         let error = Store::open(&path).unwrap_err();
-        assert!(error.to_string().contains("hub.passwd is damaged"), "{error}");
+        assert!(
+            error.to_string().contains("hub.passwd is damaged"),
+            "{error}"
+        );
         assert_eq!(std::fs::read_to_string(&path).unwrap(), r#"{"admin":{"cli"#);
     }
 }

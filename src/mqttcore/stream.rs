@@ -23,9 +23,7 @@ use mqtt5::broker::transport::WebSocketTransport;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::connections::Connection;
-use crate::packet::{
-    CONNACK, DISCONNECT, Header, PUBLISH, PUBREL, Parsed, Stamp, packet_size_at,
-};
+use crate::packet::{CONNACK, DISCONNECT, Header, PUBLISH, PUBREL, Parsed, Stamp, packet_size_at};
 
 /// How many messages are remembered: copies of one are at most as far apart as there are publishers at work.
 const REMEMBERED: usize = 512;
@@ -232,9 +230,7 @@ impl Stream {
             return;
         };
         let duplicate = match copy.number {
-            Some(number) if !copy.names_subscription => {
-                self.memory.is_duplicate(number, copy.qos)
-            }
+            Some(number) if !copy.names_subscription => self.memory.is_duplicate(number, copy.qos),
             Some(_) | None => false,
         };
         if !duplicate {
@@ -314,7 +310,7 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn deliver(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.drain(cx))?;
         let Some(raw) = &mut self.raw else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
@@ -388,7 +384,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.broken()?;
-        match this.flush(cx) {
+        match this.deliver(cx) {
             Poll::Pending => this.wait(cx),
             Poll::Ready(result) => Poll::Ready(result),
         }
@@ -419,7 +415,8 @@ impl Drop for Stream {
         };
         runtime.spawn(async move {
             let mut rest = [0; 1024];
-            let drain = async { while matches!(raw.read(&mut rest).await, Ok(read) if read > 0) {} };
+            let drain =
+                async { while matches!(raw.read(&mut rest).await, Ok(read) if read > 0) {} };
             let _ = tokio::time::timeout(LINGER, drain).await;
             let _ = raw.shutdown().await;
         });
@@ -427,5 +424,4 @@ impl Drop for Stream {
 }
 
 #[cfg(test)]
-#[path = "stream_tests.rs"]
 mod tests;

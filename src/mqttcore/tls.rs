@@ -33,7 +33,9 @@ pub fn server(
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(ca).map_err(|error| TlsError::Ca(error.to_string()))?;
+    roots
+        .add(ca)
+        .map_err(|error| TlsError::Ca(error.to_string()))?;
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .allow_unauthenticated()

@@ -93,7 +93,9 @@ pub enum AuthError {
         sender: String,
     },
     /// No such capability.
-    #[error("capability '{capability}' is not offered by auth; it has manageClients, profile and roles")]
+    #[error(
+        "capability '{capability}' is not offered by auth; it has manageClients, profile and roles"
+    )]
     Capability {
         /// What was asked for.
         capability: String,
@@ -108,7 +110,9 @@ pub enum AuthError {
     #[error("missing user ID")]
     NoUserId,
     /// An id that cannot be part of topics and file names (T46).
-    #[error("invalid client ID '{id}'; it must not hold / \\ + # or control characters, nor begin with . or $")]
+    #[error(
+        "invalid client ID '{id}'; it must not hold / \\ + # or control characters, nor begin with . or $"
+    )]
     BadId {
         /// At most 64 characters of it.
         id: String,

@@ -53,7 +53,8 @@ impl Passwords {
         }
         let password = password.to_owned();
         self.run(move || {
-            bcrypt::hash_with_result(password, COST).map(|parts| parts.format_for_version(Version::TwoA))
+            bcrypt::hash_with_result(password, COST)
+                .map(|parts| parts.format_for_version(Version::TwoA))
         })
         .await
         .ok_or(AuthError::Hashing)

@@ -55,7 +55,11 @@ impl Auth {
             .now()
             .get(id)
             .map(|entry| entry.password_hash.clone());
-        if self.passwords.fits(password.as_bytes(), hash.as_deref()).await {
+        if self
+            .passwords
+            .fits(password.as_bytes(), hash.as_deref())
+            .await
+        {
             return Ok(());
         }
         Err(AuthError::Login { id: clipped(id) })

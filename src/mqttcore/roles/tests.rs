@@ -108,7 +108,11 @@ fn nobody_gets_a_filter_that_reaches_further_than_it_may() {
 fn an_inbox_is_its_connections_own_and_open_to_letters() {
     for role in Role::ALL {
         let me = asker(role);
-        for own in ["_INBOX/me-host-1", "_INBOX/me-host-1/#", "_INBOX/me-host-1/a/+"] {
+        for own in [
+            "_INBOX/me-host-1",
+            "_INBOX/me-host-1/#",
+            "_INBOX/me-host-1/a/+",
+        ] {
             assert!(me.may_subscribe(own), "{role:?} {own}");
         }
         assert!(me.may_publish("_INBOX/other-host-2", &Permissions::default()));
@@ -164,7 +168,11 @@ fn a_service_permission_opens_one_capability_to_the_named_roles() {
         let blanket = matches!(role, Role::Admin | Role::Service);
         let named = matches!(role, Role::Viewer | Role::Device);
         let judged = |topic: &str| asker(role).may_publish(topic, &permissions);
-        assert_eq!(judged("rpc/state/store/get/me"), blanket || named, "{role:?}");
+        assert_eq!(
+            judged("rpc/state/store/get/me"),
+            blanket || named,
+            "{role:?}"
+        );
         assert_eq!(judged("rpc/state/other/get/me"), blanket, "{role:?}");
         assert_eq!(judged("rpc/other/store/get/me"), blanket, "{role:?}");
         assert!(!judged("rpc/state/store/get/other"), "{role:?}");
@@ -221,7 +229,9 @@ fn logins_are_levels_and_file_names() {
     for good in ["admin", "zwavejs-cb", "user.1", "née", "urn:x"] {
         assert!(is_login(good), "{good}");
     }
-    for bad in ["", ".x", "..", "a/b", "a+b", "#", "$SYS", "a\0b", "a\nb", "a\\b"] {
+    for bad in [
+        "", ".x", "..", "a/b", "a+b", "#", "$SYS", "a\0b", "a\nb", "a\\b",
+    ] {
         assert!(!is_login(bad), "{bad:?}");
     }
 }

@@ -120,7 +120,10 @@ fn malformed_publishes_are_left_to_the_library() {
     assert_eq!(stamp.number(&long, header(&long), 1), Parsed::Bad);
     let topic = [0x30, 3, 0, 9, b'a'];
     assert_eq!(stamp.number(&topic, header(&topic), 1), Parsed::Bad);
-    assert_eq!(Header::parse(&[0x30, 0x80, 0x80, 0x80, 0x80, 1]), Parsed::Bad);
+    assert_eq!(
+        Header::parse(&[0x30, 0x80, 0x80, 0x80, 0x80, 1]),
+        Parsed::Bad
+    );
     assert_eq!(Header::parse(&[0x30, 0x80]), Parsed::More);
     assert_eq!(Header::parse(&[]), Parsed::More);
 }
