@@ -3,7 +3,7 @@
 //! Invariant: standard output carries the line of readiness and nothing else.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -158,7 +158,7 @@ fn settle_and_run(arguments: Arguments, name: &str) -> Result<(), Failure> {
     result
 }
 
-/// The words of HP 1.3; the library is heard from warnings upwards only.
+/// The words of HP 1.3. What the library warns of is said in our own words already.
 fn start_log(level: &str) {
     let level = match level {
         "debug" => "debug",
@@ -166,11 +166,12 @@ fn start_log(level: &str) {
         level if level.starts_with("warn") => "warn",
         _ => "info",
     };
-    let library = if level == "error" { "error" } else { "warn" };
+    let library = if level == "debug" { "warn" } else { "error" };
     let filter = EnvFilter::new(format!("{level},mqtt5={library},mqtt5_protocol={library}"));
     // Fails when a log is there already, as in tests.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .try_init();
 }

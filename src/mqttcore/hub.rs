@@ -17,7 +17,7 @@ use creds::token::TokenError;
 use mqtt5::broker::auth::{AuthProvider, AuthResult};
 use mqtt5::broker::events::{
     BrokerEventHandler, ClientConnectEvent, ClientPublishEvent, ClientSubscribeEvent,
-    ClientUnsubscribeEvent, PublishAction,
+    ClientUnsubscribeEvent, PublishAction, SubAckReasonCode,
 };
 use mqtt5::broker::router::MessageRouter;
 use mqtt5::packet::connect::ConnectPacket;
@@ -288,7 +288,15 @@ impl BrokerEventHandler for Reports {
                 return;
             };
             if let Some(connection) = hub.connections.of_mqtt_id(&event.client_id) {
-                for subscription in &event.subscriptions {
+                let granted = |result| {
+                    matches!(
+                        result,
+                        SubAckReasonCode::GrantedQoS0
+                            | SubAckReasonCode::GrantedQoS1
+                            | SubAckReasonCode::GrantedQoS2
+                    )
+                };
+                for subscription in event.subscriptions.iter().filter(|s| granted(s.result)) {
                     hub.rejudge_filter(&connection, &subscription.topic_filter)
                         .await;
                 }
