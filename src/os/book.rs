@@ -25,6 +25,10 @@ use tokio::sync::watch;
 /// How long an orphan without a readable environment may be one that is just executing a program.
 const DOUBT: Duration = Duration::from_millis(50);
 
+/// For so long, at most five times, the thread waits when everybody of a tree is to be found at once: shorter than any
+/// timer, and only while somebody is between two programs.
+const EXEC_MOMENT: Duration = Duration::from_micros(200);
+
 /// How long the zombie of a stranger is left to whoever may be waiting for it.
 pub(crate) const STRANGER_GRACE: Duration = Duration::from_millis(250);
 
@@ -98,6 +102,9 @@ pub(crate) struct Outlook {
     pub(crate) doubt: bool,
     /// Zombies of strangers wait for their grace to pass.
     pub(crate) zombies: bool,
+    /// Somebody of the list was found to have ended. His children may have become ours after the list was read, so
+    /// that nobody is there can only be told from a new one.
+    pub(crate) ended: bool,
 }
 
 struct Entry {
@@ -228,8 +235,11 @@ impl Book {
             return Ok(());
         }
         let Some(stat) = table::stat(pid)?.filter(|stat| stat.ppid == self.me) else {
+            outlook.ended = true;
             return Ok(());
         };
+        let known_zombie = self.strangers.get(&pid).is_some_and(|s| !s.alive);
+        outlook.ended |= stat.has_ended() && !known_zombie;
         match self.owner_of(pid, &stat)? {
             Owner::Run(main) => {
                 self.strangers.remove(&pid);
@@ -352,26 +362,35 @@ impl Book {
     /// Decides whether a run is over whose main process has ended; if so, reaps it and takes it out of the book. What
     /// still lives of one that is being killed is killed again, as it may have forked meanwhile.
     pub(crate) fn settle(&mut self, run: &Arc<Run>) -> Settled {
-        let outlook = match self.survey() {
-            Ok(outlook) => outlook,
-            Err(error) => {
-                tracing::warn!(pid = run.pid, %error, "cannot tell what is left of a run");
+        loop {
+            let outlook = match self.survey() {
+                Ok(outlook) => outlook,
+                Err(error) => {
+                    tracing::warn!(pid = run.pid, %error, "cannot tell what is left of a run");
+                    return Settled::Doubtful;
+                }
+            };
+            let Some(entry) = self.entry_of(run) else {
+                return Settled::Gone;
+            };
+            let known = entry.kin.len();
+            entry.kin.retain(|pid, start| is_alive(*pid, *start));
+            let ended = outlook.ended || entry.kin.len() < known;
+            let killing = entry.killing;
+            if !entry.kin.is_empty() {
+                if killing && let Err(error) = self.signal(run, libc::SIGKILL) {
+                    tracing::debug!(pid = run.pid, %error, "cannot kill all that is left of a run");
+                }
+                return Settled::Alive { killing };
+            }
+            // Whoever ended since the list was read may have left children. Each round has fewer, so this comes to an end.
+            if ended {
+                continue;
+            }
+            if outlook.doubt {
                 return Settled::Doubtful;
             }
-        };
-        let Some(entry) = self.entry_of(run) else {
-            return Settled::Gone;
-        };
-        entry.kin.retain(|pid, start| is_alive(*pid, *start));
-        let killing = entry.killing;
-        if !entry.kin.is_empty() {
-            if killing && let Err(error) = self.signal(run, libc::SIGKILL) {
-                tracing::debug!(pid = run.pid, %error, "cannot kill all that is left of a run");
-            }
-            return Settled::Alive { killing };
-        }
-        if outlook.doubt {
-            return Settled::Doubtful;
+            break;
         }
         reap(run.pid);
         self.runs.remove(&run.pid);
@@ -384,6 +403,20 @@ impl Book {
         Arc::ptr_eq(&entry.run, run).then_some(entry)
     }
 
+    /// Looks at the orphans; one that is just executing a program is given a moment to show whose it is.
+    fn survey_without_doubt(&mut self) {
+        for _ in 0..5 {
+            match self.survey() {
+                Ok(Outlook { doubt: true, .. }) => std::thread::sleep(EXEC_MOMENT),
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot see orphaned processes");
+                    return;
+                }
+            }
+        }
+    }
+
     /// The living processes of a run beside the main one; what cannot be read is left out.
     pub(crate) fn kin_of(&mut self, run: &Arc<Run>) -> Vec<tree::Seen> {
         if self.entry_of(run).is_none() {
@@ -391,9 +424,7 @@ impl Book {
         }
         // First down from the leader, then the orphans: what loses its parent meanwhile is found as an orphan.
         let mut seen = tree::descendants(&[run.pid]);
-        if let Err(error) = self.survey() {
-            tracing::warn!(pid = run.pid, %error, "cannot see the orphans of a run");
-        }
+        self.survey_without_doubt();
         let Some(entry) = self.entry_of(run) else {
             return seen;
         };

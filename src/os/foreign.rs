@@ -117,3 +117,102 @@ fn interpreter_words(path: &Path) -> Option<Vec<String>> {
     let line = interpreter_line(&start)?;
     Some(line.split_whitespace().map(str::to_owned).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Scene, eventually};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command};
+
+    struct Ended(Child);
+
+    impl Ended {
+        fn pid(&self) -> i32 {
+            i32::try_from(self.0.id()).unwrap()
+        }
+    }
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    fn candidate(scene: &Scene, id: &str, file: &str) -> Candidate {
+        Candidate {
+            id: PluginId::new(id).unwrap(),
+            path: scene.path(file),
+        }
+    }
+
+    fn start(command: &mut Command) -> Ended {
+        // The file was just written: a fork elsewhere in this program may hold it open for a moment.
+        for _ in 0..1000 {
+            match command.spawn() {
+                Ok(child) => return Ended(child),
+                Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) => {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("it stays busy");
+    }
+
+    #[tokio::test]
+    async fn copies_are_found_by_executable_and_name() {
+        let scene = Scene::new();
+        let sleep = std::fs::read("/bin/sleep").unwrap();
+        let binary = scene.executable("binary", &sleep);
+        let script = scene.executable("script", b"#!/bin/sh\nread x\n");
+        let candidates = [
+            candidate(&scene, "binary", "binary"),
+            candidate(&scene, "other", "binary"),
+            candidate(&scene, "script", "script"),
+            candidate(&scene, "missing", "missing"),
+        ];
+        let find = || find(scene.folder(), &candidates).unwrap();
+        assert_eq!(find(), HashMap::new());
+
+        let by_hand = start(Command::new(&binary).arg("1000"));
+        let as_other = start(Command::new(&binary).arg0("x/other").arg("1000"));
+        let mut relative = Command::new("./script");
+        relative.current_dir(scene.folder());
+        relative.stdin(std::process::Stdio::piped());
+        let by_shell = start(&mut relative);
+        let _reads_it = start(Command::new("/usr/bin/tail").arg("-f").arg(&script));
+        let _named_alike = start(Command::new("/bin/sleep").arg0("binary").arg("1000"));
+        let id = |id| PluginId::new(id).unwrap();
+        let expected = HashMap::from([
+            (id("binary"), by_hand.pid()),
+            (id("other"), as_other.pid()),
+            (id("script"), by_shell.pid()),
+        ]);
+        eventually(|| (find() == expected).then_some(())).await;
+
+        // A newer version is put in its place: the copy is still one.
+        std::fs::write(scene.path("new"), &sleep).unwrap();
+        std::fs::rename(scene.path("new"), &binary).unwrap();
+        assert_eq!(find().get(&id("binary")), Some(&by_hand.pid()));
+    }
+
+    #[tokio::test]
+    async fn our_own_runs_are_not_foreign() {
+        let scene = Scene::new();
+        let sleep = std::fs::read("/bin/sleep").unwrap();
+        let binary = scene.executable("binary", &sleep);
+        let spec = scene.program(&binary, &["1000"]);
+        let run = scene.host.spawn(spec).await.unwrap();
+        let candidates = [candidate(&scene, "binary", "binary")];
+        // They can be seen a moment after the exec.
+        eventually(|| Some(table::marks(run.pid()).unwrap()).filter(|m| *m != Marks::Empty)).await;
+        eventually(|| Some(table::arguments(run.pid()).unwrap()).filter(|a| !a.is_empty())).await;
+        let found = find(scene.folder(), &candidates).unwrap();
+        assert_eq!(found, HashMap::new());
+        let elsewhere = find(&scene.path("another"), &candidates).unwrap();
+        let pids: Vec<i32> = elsewhere.into_values().collect();
+        assert_eq!(pids, [run.pid()], "another hub's plugin is foreign to it");
+    }
+}

@@ -77,6 +77,57 @@ pub fn watchdog() -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Helper;
+    use std::os::unix::net::UnixDatagram;
+
+    /// Not a test of its own: what systemd would start, started again by the test below.
+    #[test]
+    fn service() {
+        if Helper::home().is_none() {
+            return;
+        }
+        assert_eq!(watchdog(), Some(Duration::from_secs(2)));
+        ready().unwrap();
+        status("1 of 2\nrunning").unwrap();
+        alive().unwrap();
+        reloading().unwrap();
+        stopping().unwrap();
+    }
+
+    #[tokio::test]
+    async fn systemd_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let helper = Helper::start_with("notify::tests::service", folder.path(), |command| {
+            command
+                .env("NOTIFY_SOCKET", &path)
+                .env("WATCHDOG_USEC", "2000000")
+                .env_remove("WATCHDOG_PID");
+        });
+        helper.succeeds().await;
+        socket.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 256];
+        let mut told = String::new();
+        while let Ok(length) = socket.recv(&mut buffer) {
+            told.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        }
+        let (before, after) = told.split_once("MONOTONIC_USEC=").unwrap();
+        assert_eq!(
+            before,
+            "READY=1\nSTATUS=1 of 2 running\nWATCHDOG=1\nRELOADING=1\n"
+        );
+        assert!(after.ends_with("\nSTOPPING=1\n"), "{after}");
+    }
+
+    #[test]
+    fn without_systemd_nothing_happens() {
+        // Run by hand or by a build: nobody gave us a socket.
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            ready().unwrap();
+            assert_eq!(watchdog(), None);
+        }
+    }
 
     #[test]
     fn what_is_ours_alone_is_known() {

@@ -98,3 +98,75 @@ fn reset_dispositions() -> Result<(), SetupError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Helper;
+    use crate::{Output, fifo, limits};
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    use std::path::Path;
+
+    /// Not a test of its own: a launcher that was started badly, started again by the test below.
+    #[tokio::test]
+    async fn launcher() {
+        let Some(home) = Helper::home() else {
+            return;
+        };
+        // As if a careless parent had left them.
+        let leaked = File::open("/").unwrap();
+        nix::fcntl::fcntl(
+            &leaked,
+            nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()),
+        )
+        .unwrap();
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGCHLD] {
+            sys::set_ignored(signal, true).unwrap();
+        }
+        pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).unwrap();
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 200, 300)
+            .unwrap();
+
+        settle().unwrap();
+        let scene = crate::testing::Scene::at(home);
+        let path = scene.path("fifo");
+        fifo::create(&path).unwrap();
+        let mut reader = fifo::open_reader(&path).unwrap();
+        let mut looks = Vec::new();
+        // The shell starts after a moment, when its limit has been set back.
+        for script in [
+            "sleep 0.2; ulimit -n; exec grep '^Sig[BI]' /proc/self/status",
+            "exec ls /proc/self/fd",
+        ] {
+            let mut spec = scene.shell(script);
+            spec.stdout = Output::Fifo(path.clone());
+            let run = scene.host.spawn(spec).await.unwrap();
+            assert_eq!(run.tree_ended().await, supervision::ExitStatus::Code(0));
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            looks.push(text);
+        }
+        assert!(leaked.as_raw_fd() > 2);
+        assert_eq!(limits::raise_open_files().unwrap(), 300);
+        assert!(looks[0].starts_with("200\nSigBlk:\t0000000000000000\nSigIgn:\t"));
+        let ignored = looks[0].split_whitespace().last().unwrap();
+        // Signals 32 and 33 belong to the C library.
+        let ignored = u64::from_str_radix(ignored, 16).unwrap() & !(3 << 31);
+        assert_eq!(ignored, 0);
+        assert_eq!(looks[1], "0\n1\n2\n3\n", "the fourth is the listing's own");
+        std::fs::write(scene.path("out"), "1\n").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_badly_started_launcher_starts_its_children_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let home: &Path = folder.path();
+        Helper::start("settle::tests::launcher", home)
+            .succeeds()
+            .await;
+        // It did go to its end, and was not merely told that it is no helper.
+        assert!(home.join("out").exists());
+    }
+}

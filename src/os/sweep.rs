@@ -326,3 +326,105 @@ impl Ending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Helper, Scene, eventually, lives, soon};
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    /// Not a test of its own: the launcher that is killed, started again by the test below.
+    #[tokio::test]
+    async fn killed_launcher() {
+        let Some(home) = Helper::home() else {
+            return;
+        };
+        let scene = Scene::at(home);
+        let daemon = "(setsid sh -c 'trap \"\" TERM; echo $$ >> $OUT; while :; do sleep 0.1; done' \
+                      </dev/null >/dev/null 2>&1 &) ; ";
+        let unmarked = "env -i OUT=$OUT sh -c 'echo $$ >> $OUT; exec sleep 1000' & ";
+        let script = format!("{daemon} {unmarked} echo $$ >> $OUT; wait");
+        let _run = scene.run(&script).await;
+        std::future::pending::<()>().await;
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_launcher_left_is_found_and_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut launcher = Helper::start("sweep::tests::killed_launcher", folder.path());
+        let pids = launcher.numbers(3).await;
+        launcher.kill();
+        let sweep = Sweep::new(folder.path(), Vec::new());
+        let found = sweep.find().unwrap();
+        let marked = found
+            .iter()
+            .filter(|one| matches!(&one.evidence, Evidence::Marked(m) if m.id().as_str() == "p"));
+        assert!(marked.count() >= 2, "{found:?}");
+        for pid in &pids {
+            let one = found.iter().find(|one| one.member.pid == *pid);
+            assert!(one.is_some(), "{pid} is missing in {found:?}");
+        }
+        let killed = sweep.end(&found, libc::SIGTERM, Duration::from_millis(300));
+        // The daemon, and the sleep that it waits for.
+        assert!(soon(killed).await.unwrap() >= 1);
+        for pid in &pids {
+            assert!(!lives(*pid));
+        }
+        assert_eq!(sweep.find().unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn records_are_believed_only_for_the_same_process_and_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new("/bin/sleep")
+            .arg("1000")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let start_ticks = table::stat(pid).unwrap().unwrap().start_ticks;
+        let record = |start_ticks, boot_id: String| Record {
+            member: Member { pid, start_ticks },
+            boot_id,
+        };
+        let boot_id = table::boot_id().unwrap();
+        let found = |records| Sweep::new(folder.path(), records).find().unwrap();
+        assert_eq!(found(vec![record(start_ticks + 1, boot_id.clone())]), []);
+        assert_eq!(found(vec![record(start_ticks, "another".to_owned())]), []);
+        let records = vec![record(start_ticks, boot_id)];
+        let leftovers = found(records.clone());
+        assert_eq!(leftovers.len(), 1);
+        assert_eq!(leftovers[0].evidence, Evidence::Recorded);
+        let sweep = Sweep::new(folder.path(), records);
+        let end = sweep.end(&leftovers, libc::SIGTERM, crate::testing::LONG);
+        assert_eq!(soon(end).await.unwrap(), 0, "it ended by itself");
+        assert!(!child.wait().unwrap().success());
+    }
+
+    #[tokio::test]
+    async fn other_homes_and_we_ourselves_are_not_touched() {
+        let scene = Scene::new();
+        let run = scene.run("exec sleep 1000").await;
+        let sweep = Sweep::new(&scene.path("another"), Vec::new());
+        assert_eq!(sweep.find().unwrap(), []);
+        assert_eq!(
+            soon(sweep.end(&[], libc::SIGTERM, Duration::ZERO))
+                .await
+                .unwrap(),
+            0
+        );
+        assert!(lives(run.pid()));
+        let me = i32::try_from(std::process::id()).unwrap();
+        let start_ticks = table::stat(me).unwrap().unwrap().start_ticks;
+        let records = vec![Record {
+            member: Member {
+                pid: me,
+                start_ticks,
+            },
+            boot_id: table::boot_id().unwrap(),
+        }];
+        assert_eq!(Sweep::new(scene.folder(), records).find().unwrap().len(), 1);
+        eventually(|| lives(run.pid()).then_some(())).await;
+    }
+}

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use supervision::{PluginId, Run};
@@ -19,24 +20,37 @@ pub(crate) const LONG: Duration = Duration::from_secs(30);
 /// A home with a host.
 pub(crate) struct Scene {
     pub(crate) host: Host,
-    pub(crate) folder: TempDir,
+    home: PathBuf,
+    _folder: Option<TempDir>,
 }
 
 impl Scene {
-    /// Needs a runtime.
+    /// A scene in a folder that is removed with it. Needs a runtime.
     pub(crate) fn new() -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        let mut scene = Scene::at(folder.path().to_owned());
+        scene._folder = Some(folder);
+        scene
+    }
+
+    /// A scene in this folder.
+    pub(crate) fn at(home: PathBuf) -> Scene {
         // What the tests were started with must not reach the children; it may be repeated.
         crate::settle().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let config = HostConfig {
-            home: folder.path().to_owned(),
-        };
-        let host = Host::start(config).unwrap();
-        Scene { host, folder }
+        let host = Host::start(HostConfig { home: home.clone() }).unwrap();
+        Scene {
+            host,
+            home,
+            _folder: None,
+        }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.home
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.home.join(name)
     }
 
     /// A run of `/bin/sh` with this script; `$OUT` is [`Scene::path`] `"out"`.
@@ -55,7 +69,7 @@ impl Scene {
                 variable("PATH", std::env::var_os("PATH").unwrap_or_default()),
                 variable("OUT", self.path("out").into_os_string()),
             ],
-            cwd: self.folder.path().to_owned(),
+            cwd: self.home.clone(),
             stdout: Output::Null,
             stderr: Output::Null,
         }
@@ -75,18 +89,22 @@ impl Scene {
 
     /// Waits until the file `out` has this many words, which are numbers.
     pub(crate) async fn numbers(&self, count: usize) -> Vec<i32> {
-        eventually(|| {
-            let text = std::fs::read_to_string(self.path("out")).ok()?;
-            // A line that is not finished is not there yet.
-            let whole = &text[..text.rfind('\n')? + 1];
-            let words: Vec<i32> = whole
-                .split_whitespace()
-                .map(|word| word.parse().unwrap())
-                .collect();
-            (words.len() >= count).then_some(words)
-        })
-        .await
+        numbers(&self.path("out"), count).await
     }
+}
+
+async fn numbers(path: &Path, count: usize) -> Vec<i32> {
+    eventually(|| {
+        let text = std::fs::read_to_string(path).ok()?;
+        // A line that is not finished is not there yet.
+        let whole = &text[..text.rfind('\n')? + 1];
+        let words: Vec<i32> = whole
+            .split_whitespace()
+            .map(|word| word.parse().unwrap())
+            .collect();
+        (words.len() >= count).then_some(words)
+    })
+    .await
 }
 
 impl Drop for Scene {
@@ -94,6 +112,65 @@ impl Drop for Scene {
         for run in self.host.running() {
             run.kill().unwrap();
         }
+    }
+}
+
+/// The home that a [`Helper`] works in.
+const HELPER_HOME: &str = "OS_TEST_HELPER_HOME";
+
+/// This test program in a process of its own, for what concerns a whole process.
+pub(crate) struct Helper {
+    child: Child,
+    home: PathBuf,
+}
+
+impl Helper {
+    /// Where to work when we are one; tests that are helpers only return at once otherwise.
+    pub(crate) fn home() -> Option<PathBuf> {
+        std::env::var_os(HELPER_HOME).map(PathBuf::from)
+    }
+
+    /// Runs one test, named with its module, in a process of its own.
+    pub(crate) fn start(test: &str, home: &Path) -> Helper {
+        Helper::start_with(test, home, |_| {})
+    }
+
+    pub(crate) fn start_with(test: &str, home: &Path, change: impl FnOnce(&mut Command)) -> Helper {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .env(HELPER_HOME, home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        change(&mut command);
+        Helper {
+            child: command.spawn().unwrap(),
+            home: home.to_owned(),
+        }
+    }
+
+    pub(crate) async fn numbers(&self, count: usize) -> Vec<i32> {
+        numbers(&self.home.join("out"), count).await
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end; it has to succeed.
+    pub(crate) async fn succeeds(mut self) {
+        let status = eventually(|| self.child.try_wait().unwrap()).await;
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // Both fail when it has ended, as is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
