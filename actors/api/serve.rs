@@ -52,8 +52,10 @@ impl AfterReply {
     pub fn perform(self, hub: &Hub) {
         if let Some(core) = hub.roster.get(&PluginId::core()) {
             tracing::warn!(by = self.by, order = ?self.order, "the core is being ended; until it is back there is no bus");
-            // Nobody can be told of the outcome.
-            drop(send_order(&core, self.order, &self.by));
+            let (order, by) = (self.order, self.by);
+            // Nobody can be told of the outcome. Lost while its actor is being restarted, as any order is.
+            let reply = None;
+            let _ = core.tell(PluginMessage::Obey { order, by, reply });
         }
     }
 }

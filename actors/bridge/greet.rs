@@ -91,3 +91,18 @@ async fn prove_ready(core: &Arc<Seat>) {
         }
     }
 }
+
+/// Has the client try often while a core of our own is starting (spec §7), and at its usual pace otherwise.
+pub(super) async fn follow_core(hub: Arc<Hub>, client: Client) {
+    let Some(core) = hub.roster.get(&PluginId::core()) else {
+        return;
+    };
+    let mut views = core.views();
+    loop {
+        let starting = views.borrow_and_update().phase == PhaseName::Starting;
+        client.set_eager(starting);
+        if views.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -93,10 +93,12 @@ impl Actor for Bridge {
     ) -> Result<BridgeState, ActorProcessingErr> {
         let pump = tokio::spawn(pump(args.clone(), myself)).abort_handle();
         let teller = tokio::spawn(tell(hub.clone(), args.clone())).abort_handle();
+        let eager = tokio::spawn(greet::follow_core(hub.clone(), args.client.clone()));
+        let eager = eager.abort_handle();
         let mut state = BridgeState {
             hub,
             args,
-            tasks: vec![pump, teller],
+            tasks: vec![pump, teller, eager],
             greeter: None,
         };
         // A bridge that takes over finds the connection as it is.
