@@ -1,2 +1,7 @@
-//! launcher
-fn main() {}
+//! The launcher: brings a hub to life and keeps it alive.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    launcher::app::launcher::run(std::env::args_os(), |name| std::env::var_os(name)).into()
+}

@@ -3,7 +3,11 @@
 pub mod cli;
 pub mod exit;
 pub mod level;
+mod logging;
+mod run;
+mod wiring;
 
 pub use cli::Settings;
 pub use exit::ExitCode;
 pub use level::LogLevel;
+pub use run::run;

@@ -1,0 +1,190 @@
+//! The launcher's life: from its command line to its exit code.
+//!
+//! Invariants: nothing is started before what a killed predecessor left is ended; whatever fails is said on stderr or in
+//! the log with a way out; the exit code tells how it ended (spec §3).
+
+use super::logging;
+use super::wiring::{self, Wired};
+use super::{ExitCode, LogLevel, Settings};
+use crate::app::config::{self, Config, Problems};
+use crate::app::paths::{Folders, Surroundings};
+use actors::root::{Ending, Root, RootArgs};
+use anyhow::Context;
+use os::lock::Lock;
+use std::ffi::OsString;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long the logs may take to be written when everything else has ended.
+const LOGS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs the launcher with these arguments (`argv[0]` included) and this environment.
+///
+/// To be called from `main` while there is one thread only.
+pub fn run(
+    argv: impl IntoIterator<Item = OsString>,
+    env: impl Fn(&str) -> Option<OsString>,
+) -> ExitCode {
+    let settings = match Settings::read(argv, env) {
+        Ok(settings) => settings,
+        Err(usage) => {
+            // A closed stream is no reason to end otherwise.
+            let _ = usage.print();
+            return if usage.exit_code() == 0 {
+                ExitCode::Clean
+            } else {
+                ExitCode::Usage
+            };
+        }
+    };
+    match resolve(&settings) {
+        Ok(folders) if settings.check => check(&folders),
+        Ok(folders) => start(&settings, &folders),
+        Err(error) => {
+            say(&format!("launcher: {error:#}"));
+            ExitCode::Config
+        }
+    }
+}
+
+/// Says everything that is wrong with the configuration.
+fn check(folders: &Folders) -> ExitCode {
+    match config::load(folders) {
+        Ok(_) => ExitCode::Clean,
+        Err(problems) => {
+            say(problems.to_string().trim_end());
+            ExitCode::Config
+        }
+    }
+}
+
+fn resolve(settings: &Settings) -> anyhow::Result<Folders> {
+    let around = Surroundings::of_this_process()?;
+    let folders = Folders::resolve(&around, &settings.overrides)?;
+    folders.accept_home()?;
+    Ok(folders)
+}
+
+/// What only the terminal or systemd's journal hears: before there is a log, or when it is not enough.
+#[expect(
+    clippy::print_stderr,
+    reason = "the launcher's own word before its log is open"
+)]
+pub(super) fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Why the launcher did not come up.
+enum Failure {
+    /// The configuration is wrong.
+    Config(Problems),
+    /// Anything else.
+    Start(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::Start(error.into())
+    }
+}
+
+fn start(settings: &Settings, folders: &Folders) -> ExitCode {
+    match try_start(settings, folders) {
+        Ok(code) => code,
+        Err(Failure::Config(errors)) => {
+            say(errors.to_string().trim_end());
+            ExitCode::Config
+        }
+        Err(Failure::Start(error)) => {
+            say(&format!("launcher: {error:#}"));
+            tracing::error!("start failed: {error:#}");
+            ExitCode::StartFailed
+        }
+    }
+}
+
+fn try_start(settings: &Settings, folders: &Folders) -> Result<ExitCode, Failure> {
+    os::settle()?;
+    folders.create()?;
+    let config = config::load(folders).map_err(Failure::Config)?;
+    let lock_file = folders.run_private().join("lock");
+    let lock = Lock::take(&lock_file)?;
+    let level = settings.level_with(config.log_level.as_ref());
+    let plane = logs::Plane::start(logs::PlaneConfig {
+        folder: folders.logs.clone(),
+    })?;
+    logging::start(&plane, &config, &folders.client_id, &level);
+    for word in &settings.ignored {
+        tracing::warn!("'{word}' is no option and is ignored");
+    }
+    let code = supervise(settings, folders, &config, &level, &plane);
+    if let Err(error) = &code {
+        tracing::error!("start failed: {error:#}");
+    }
+    if !plane.shutdown(LOGS_PATIENCE) {
+        say("launcher: the last lines of the logs could not be written");
+    }
+    drop(lock);
+    Ok(code?)
+}
+
+/// Runs everything on this thread until the launcher has ended.
+fn supervise(
+    settings: &Settings,
+    folders: &Folders,
+    config: &Config,
+    level: &LogLevel,
+    plane: &logs::Plane,
+) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let code = runtime.block_on(async {
+        let wired = wiring::wire(settings, folders, config, level, plane).await?;
+        live(wired).await
+    });
+    // Blocking work that hangs (a file of a dead server) must not hold up the end.
+    runtime.shutdown_background();
+    code
+}
+
+async fn live(wired: Wired) -> anyhow::Result<ExitCode> {
+    let (ended, ending) = oneshot::channel();
+    let args = RootArgs {
+        hub: wired.hub,
+        bridge: wired.bridge,
+        control: wired.control,
+        ended,
+    };
+    let (root, root_ended) = ractor::Actor::spawn(None, Root, args)
+        .await
+        .context("cannot start the root of the actors")?;
+    let ending = ending.await;
+    // Root stops itself; its children are told to first.
+    root.stop(None);
+    let _ = root_ended.await;
+    let code = match ending {
+        Ok(Ending::Clean) => ExitCode::Clean,
+        Ok(Ending::LeftRunning(ids)) => {
+            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            tracing::error!(
+                "these could not be ended, not even by SIGKILL: {}",
+                ids.join(", ")
+            );
+            ExitCode::LeftRunning
+        }
+        Ok(Ending::GaveUp(part)) => {
+            tracing::error!(%part, "the launcher ends; what runs is left to the next launcher");
+            ExitCode::StartFailed
+        }
+        Err(_dropped) => {
+            tracing::error!(
+                "the root of the actors failed; what runs is left to the next launcher"
+            );
+            ExitCode::StartFailed
+        }
+    };
+    wired.after.finish().await;
+    Ok(code)
+}

@@ -1,0 +1,240 @@
+//! Puts the launcher together: ports, hub, bridge.
+//!
+//! Invariant: what a killed predecessor left is ended before anything of ours can start (never two copies, spec §12).
+
+use super::{LogLevel, Settings};
+use crate::app::config::Config;
+use crate::app::paths::Folders;
+use actors::bridge::{BridgeArgs, BusAccounts, Link};
+use actors::control::ControlArgs;
+use actors::host::{
+    Attached, ForeignFinder, HostProcesses, OutputPlan, SpawnConfig, TreeMeter, end_leftovers,
+};
+use actors::hub::{CoreSetup, Hub, HubParts, Node, Stage};
+use actors::inventory;
+use actors::memory::{DiskMemory, LiveRuns};
+use actors::news::News;
+use actors::ports::{Clock, FileFacts, Ports};
+use actors::prepare::{Credentials, DiskPreparer, PrepareConfig};
+use anyhow::{Context, anyhow};
+use bus::client::{Client, Endpoint, Options, connect_forever};
+use bus::topics::rpc_filter;
+use bus::wire::{MANAGE, READ};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{Notify, watch};
+
+/// From which part of its life on a token is renewed (spec §6).
+const RENEW_AT: f64 = 0.66;
+
+/// Everything, put together.
+pub(super) struct Wired {
+    pub(super) hub: Arc<Hub>,
+    pub(super) bridge: BridgeArgs,
+    pub(super) control: ControlArgs,
+    pub(super) after: After,
+}
+
+/// What is left to do when all actors have ended.
+pub(super) struct After {
+    memory: Arc<DiskMemory>,
+    live: Arc<LiveRuns>,
+    client: Client,
+}
+
+impl After {
+    /// Writes what is not written yet and says goodbye to the bus.
+    pub(super) async fn finish(self) {
+        self.client.close().await;
+        for written in [self.memory.flush(), self.live.flush()] {
+            if let Err(text) = written.await {
+                tracing::error!("not everything is kept for the next start: {text}");
+            }
+        }
+    }
+}
+
+/// Puts everything together and ends what a predecessor left.
+///
+/// # Errors
+/// The first thing that cannot be had, with the way out.
+pub(super) async fn wire(
+    settings: &Settings,
+    folders: &Folders,
+    config: &Config,
+    level: &LogLevel,
+    plane: &logs::Plane,
+) -> anyhow::Result<Wired> {
+    let plans = config.plans(folders)?;
+    let core = find_core(folders, config)?;
+    let (memory, notices) = DiskMemory::open(&folders.stores.join("launcher"))?;
+    let (live, more) = LiveRuns::open(&folders.run_private())?;
+    for notice in notices.iter().chain(&more) {
+        tracing::error!("{notice}");
+    }
+    let (memory, live) = (Arc::new(memory), Arc::new(live));
+    end_leftovers(
+        &folders.home,
+        &folders.run_private(),
+        &live,
+        config.stop.signal,
+        config.stop.grace,
+    )
+    .await
+    .map_err(|text| anyhow!("{text}; nothing is started beside it"))?;
+
+    let host = os::Host::start(os::HostConfig {
+        home: folders.home.clone(),
+    })?;
+    let server = server(settings)?;
+    let (client, incoming) = connect_forever(options(folders, server.as_ref()));
+    let link = Arc::new(watch::Sender::new(Link::default()));
+    let run_began = Arc::new(Notify::new());
+    let news = News::new(run_began.clone());
+    let accounts = Arc::new(BusAccounts {
+        client: client.clone(),
+        login: folders.client_id.clone(),
+        link: link.clone(),
+    });
+    let core_path = core.as_ref().map(|file| file.path.clone());
+    let processes = Arc::new(HostProcesses::new(
+        Arc::new(host),
+        plane.clone(),
+        live.clone(),
+        spawn_config(folders, config, level, server.as_ref()),
+    ));
+    let preparer = DiskPreparer::new(
+        prepare_config(folders, config, core_path.clone()),
+        accounts,
+        Arc::new(ForeignFinder {
+            home: folders.home.clone(),
+        }),
+        processes.readiness(),
+    );
+    let inventory = inventory::Folders::new(folders.plugins.clone(), core_path, &plans);
+    let hub = Hub::new(HubParts {
+        ports: Ports {
+            processes,
+            preparer: Arc::new(preparer),
+            herald: news.clone(),
+            memory: memory.clone(),
+            clock: Clock::default(),
+        },
+        plans,
+        inventory: Arc::new(inventory),
+        meter: Arc::new(TreeMeter::default()),
+        core: core.map_or(CoreSetup::Elsewhere, CoreSetup::Own),
+        run_began,
+        node: Node {
+            client_id: folders.client_id.clone(),
+            plugins_folder: folders.plugins.clone(),
+        },
+    });
+    Ok(Wired {
+        hub,
+        bridge: BridgeArgs {
+            client: client.clone(),
+            incoming: Arc::new(tokio::sync::Mutex::new(incoming)),
+            news,
+            link,
+        },
+        control: ControlArgs {
+            tell_systemd: Arc::new(tell_systemd),
+        },
+        after: After {
+            memory,
+            live,
+            client,
+        },
+    })
+}
+
+/// The core's file; its absence ends the start with the original's words (HP 1.5).
+fn find_core(folders: &Folders, config: &Config) -> anyhow::Result<Option<FileFacts>> {
+    let Some(name) = &config.core_bin else {
+        return Ok(None);
+    };
+    let path = folders.find_core(name)?;
+    let file = inventory::facts_of(&path, name)
+        .map_err(|unfit| anyhow!("the core {} cannot be run: {unfit}", path.display()))?;
+    Ok(Some(file))
+}
+
+fn server(settings: &Settings) -> anyhow::Result<Option<Endpoint>> {
+    let server = settings.server.as_deref().map(str::parse::<Endpoint>);
+    server.transpose().context("--server cannot be used")
+}
+
+fn options(folders: &Folders, server: Option<&Endpoint>) -> Options {
+    let me = &folders.client_id;
+    let credentials = bus::hub::credentials(&folders.certs, me);
+    let mut options = Options::new(me, Vec::new(), credentials)
+        .subscribe(rpc_filter(me, MANAGE))
+        .subscribe(rpc_filter(me, READ));
+    options.endpoints = match server {
+        Some(server) => bus::hub::only(server.clone()),
+        None => bus::hub::endpoints(&folders.run, None),
+    };
+    options
+}
+
+fn prepare_config(folders: &Folders, config: &Config, core: Option<PathBuf>) -> PrepareConfig {
+    PrepareConfig {
+        plugins: folders.plugins.clone(),
+        core,
+        home: folders.home.clone(),
+        credentials: if config.create_plugin_cred {
+            Credentials::Made {
+                certs: folders.certs.clone(),
+                renew_at: RENEW_AT,
+            }
+        } else {
+            Credentials::AreThere
+        },
+    }
+}
+
+fn spawn_config(
+    folders: &Folders,
+    config: &Config,
+    level: &LogLevel,
+    server: Option<&Endpoint>,
+) -> SpawnConfig {
+    let core = Endpoint::Unix(folders.run.join(bus::hub::SOCKET));
+    let url = server.unwrap_or(&core).to_string();
+    SpawnConfig {
+        home: folders.home.clone(),
+        plugins: folders.plugins.clone(),
+        private: folders.run_private(),
+        log_level: level.to_string(),
+        server: Arc::new(move || Some(url.clone())),
+        parallel: config.start.parallel,
+        output: OutputPlan {
+            to_file: config.log_plugins,
+            stdout: attached(config.attach_stdout, std::io::stdout().is_terminal()),
+            stderr: attached(config.attach_stderr, std::io::stderr().is_terminal()),
+        },
+    }
+}
+
+fn attached(wanted: bool, terminal: bool) -> Attached {
+    match (wanted, terminal) {
+        (false, _) => Attached::No,
+        (true, true) => Attached::ToTerminal,
+        (true, false) => Attached::Elsewhere,
+    }
+}
+
+/// Tells systemd; without it nothing happens.
+fn tell_systemd(stage: Stage) {
+    let told = match stage {
+        Stage::Beginning => Ok(()),
+        Stage::Starting => os::notify::status("starting the core and the plugins"),
+        Stage::Up => os::notify::ready().and_then(|()| os::notify::status("up")),
+        Stage::Ending => os::notify::stopping(),
+    };
+    if let Err(error) = told {
+        tracing::warn!("systemd could not be told: {error}");
+    }
+}
