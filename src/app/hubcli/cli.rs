@@ -1,0 +1,262 @@
+//! The command line (HP 1.22).
+//!
+//! Invariants: options stand before or after the command; the original's single-dash spellings mean the same.
+
+use super::exit::Failure;
+use clap::{ArgAction, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The login of who operates the hub.
+const ADMIN: &str = "admin";
+
+/// Shows and steers the plugins of a HiveOT hub.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "hubcli",
+    version,
+    disable_version_flag = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no connection to the hub."
+)]
+pub(super) struct Cli {
+    /// Folder of the hub [default: the folder above the one this program lies in].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) home: Option<PathBuf>,
+    /// Login on the message bus; its token is in the certs folder.
+    #[arg(long, global = true, value_name = "ID", default_value = ADMIN)]
+    pub(super) login: String,
+    /// URL of the message bus, mqtts://host:port or unix:///path; with it no other is tried.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(super) server: Option<String>,
+    /// Print JSON for programs.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Never wrap lines; on a terminal they are cut at its edge by itself.
+    #[arg(long, global = true)]
+    pub(super) nowrap: bool,
+    /// Say how the hub was reached.
+    #[arg(long, global = true)]
+    pub(super) loginfo: bool,
+    /// Print the version.
+    #[arg(short = 'v', long, short_alias = 'V', action = ArgAction::Version)]
+    version: Option<bool>,
+    #[command(subcommand)]
+    command: Spoken,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Spoken {
+    /// List all plugins and the core.
+    Ls {
+        #[arg(hide = true)]
+        rest: Vec<String>,
+    },
+    /// Start a plugin, and enable it; all: those that are enabled.
+    Start {
+        /// Name, or all.
+        #[arg(value_name = "NAME|all")]
+        names: Vec<String>,
+    },
+    /// Stop a plugin, and disable it; all: all but the core, none is disabled.
+    Stop {
+        /// Name, or all.
+        #[arg(value_name = "NAME|all")]
+        names: Vec<String>,
+    },
+    /// Stop a plugin and start it again.
+    Restart {
+        /// Name.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Let a plugin start with the launcher; nothing now.
+    Enable {
+        /// Name.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Let a plugin not start with the launcher; nothing now.
+    Disable {
+        /// Name.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Command {
+    /// Show all.
+    List,
+    /// Do something with one.
+    One(Deed, String),
+    /// Start all that are enabled.
+    StartAll,
+    /// Stop all but the core.
+    StopAll,
+}
+
+/// What can be done with one plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deed {
+    Start,
+    Stop,
+    Restart,
+    Enable,
+    Disable,
+}
+
+impl Deed {
+    fn word(self) -> &'static str {
+        match self {
+            Deed::Start => "start",
+            Deed::Stop => "stop",
+            Deed::Restart => "restart",
+            Deed::Enable => "enable",
+            Deed::Disable => "disable",
+        }
+    }
+}
+
+impl Cli {
+    /// Reads the arguments, `argv[0]` included.
+    ///
+    /// # Errors
+    /// Wrong usage; also help and version, with exit code 0.
+    pub(super) fn read(argv: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Cli::try_parse_from(argv.into_iter().map(with_two_dashes))
+    }
+}
+
+/// `-home x` and `-home=x` as the original takes them.
+fn with_two_dashes(arg: OsString) -> OsString {
+    const KNOWN: [&str; 8] = [
+        "home", "login", "server", "json", "nowrap", "loginfo", "help", "version",
+    ];
+    let known = arg.to_str().and_then(|text| {
+        let name = text.strip_prefix('-')?;
+        let bare = name.split('=').next().unwrap_or_default();
+        KNOWN.contains(&bare).then(|| format!("-{text}"))
+    });
+    known.map_or(arg, OsString::from)
+}
+
+impl Command {
+    /// The command of a command line, with the original's words for a wrong number of arguments.
+    pub(super) fn of(cli: &Cli) -> Result<Command, Failure> {
+        match &cli.command {
+            Spoken::Ls { rest } if rest.is_empty() => Ok(Command::List),
+            Spoken::Ls { .. } => Err(Failure::usage("no arguments expected", "type: hubcli ls")),
+            Spoken::Start { names } => Command::one(Deed::Start, names),
+            Spoken::Stop { names } => Command::one(Deed::Stop, names),
+            Spoken::Restart { names } => Command::one(Deed::Restart, names),
+            Spoken::Enable { names } => Command::one(Deed::Enable, names),
+            Spoken::Disable { names } => Command::one(Deed::Disable, names),
+        }
+    }
+
+    fn one(deed: Deed, names: &[String]) -> Result<Command, Failure> {
+        let word = deed.word();
+        let [name] = names else {
+            let hint = format!("type: hubcli {word} NAME; hubcli ls shows the names");
+            return Err(Failure::usage("expected service name", hint));
+        };
+        match (deed, name.as_str()) {
+            (Deed::Start, "all") => Ok(Command::StartAll),
+            (Deed::Stop, "all") => Ok(Command::StopAll),
+            (Deed::Restart | Deed::Enable | Deed::Disable, "all") => Err(Failure::usage(
+                format!("{word} takes the name of one service"),
+                "only start and stop take all",
+            )),
+            _ => Ok(Command::One(deed, name.clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ExitCode;
+    use super::*;
+    use clap::CommandFactory;
+
+    fn read(line: &str) -> Result<Cli, clap::Error> {
+        Cli::read(
+            std::iter::once("hubcli")
+                .chain(line.split_whitespace())
+                .map(OsString::from),
+        )
+    }
+
+    fn command(line: &str) -> Result<Command, Failure> {
+        Command::of(&read(line).unwrap())
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_understood() {
+        assert_eq!(command("ls"), Ok(Command::List));
+        assert_eq!(command("start all"), Ok(Command::StartAll));
+        assert_eq!(command("stop all"), Ok(Command::StopAll));
+        for (line, deed) in [
+            ("start a", Deed::Start),
+            ("stop a", Deed::Stop),
+            ("restart a", Deed::Restart),
+            ("enable a", Deed::Enable),
+            ("disable a", Deed::Disable),
+        ] {
+            assert_eq!(command(line), Ok(Command::One(deed, "a".to_owned())));
+        }
+    }
+
+    #[test]
+    fn wrong_numbers_of_arguments_have_the_words_of_the_original() {
+        for (line, text) in [
+            ("ls a", "no arguments expected"),
+            ("start", "expected service name"),
+            ("stop a b", "expected service name"),
+            ("restart all", "restart takes the name of one service"),
+        ] {
+            let failure = command(line).unwrap_err();
+            assert_eq!(
+                (failure.text.as_str(), failure.exit),
+                (text, ExitCode::Usage)
+            );
+        }
+    }
+
+    #[test]
+    fn options_of_the_original_are_taken_anywhere() {
+        for line in [
+            "--home /h --login me --server s --nowrap --loginfo ls",
+            "-home /h -login=me -server s -nowrap -loginfo ls",
+            "ls --home=/h --login me --server s --nowrap --loginfo",
+        ] {
+            let cli = read(line).unwrap();
+            assert_eq!(cli.home, Some("/h".into()));
+            assert_eq!(
+                (cli.login.as_str(), cli.server.as_deref()),
+                ("me", Some("s"))
+            );
+            assert!(cli.nowrap && cli.loginfo && !cli.json);
+        }
+        assert_eq!(read("ls").unwrap().login, "admin");
+        for line in ["", "bogus", "--json"] {
+            assert_eq!(read(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+        assert_eq!(read("-x").unwrap_err().exit_code(), 2);
+        for line in ["-v", "--version", "-h", "help"] {
+            assert_eq!(read(line).unwrap_err().exit_code(), 0, "{line}");
+        }
+        let version = read("-version").unwrap_err().to_string();
+        assert_eq!(
+            version.trim(),
+            format!("hubcli {}", env!("CARGO_PKG_VERSION"))
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! The operator's command line (spec §13, HP 1.22).
+//!
+//! Invariants: texts and columns of the original come first, what is ours after or to the right of them; every error
+//! ends with what can be done about it; nothing that came over the bus reaches a terminal with control characters.
+
+mod cli;
+mod exit;
+mod say;
+mod session;
+mod table;
+mod work;
+
+pub use exit::ExitCode;
+
+use crate::app::paths::{Folders, Overrides, Surroundings};
+use cli::{Cli, Command};
+use exit::Failure;
+use say::{Paint, Said};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+
+/// Runs the program with the arguments of this process, prints, and tells the exit code.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let said = match perform(&cli) {
+        Ok(said) => said,
+        Err(failure) => failure.said(cli.json, Paint::of(&io::stderr())),
+    };
+    show(&said)
+}
+
+/// Help and version are no errors.
+fn usage(error: &clap::Error) -> ExitCode {
+    // A closed terminal cannot be told.
+    let _ = error.print();
+    if error.exit_code() == 0 {
+        ExitCode::Done
+    } else {
+        ExitCode::Usage
+    }
+}
+
+fn perform(cli: &Cli) -> Result<Said, Failure> {
+    let command = Command::of(cli)?;
+    let folders = folders(cli)?;
+    let view = work::View {
+        json: cli.json,
+        table: table::Style::of_this_terminal(cli.nowrap),
+        logs: folders.logs.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start: {error}"), "try again"))?;
+    runtime.block_on(async {
+        let session = session::Session::open(cli, &folders).await?;
+        let said = work::perform(&session, &command, &view).await;
+        session.close().await;
+        said
+    })
+}
+
+fn folders(cli: &Cli) -> Result<Folders, Failure> {
+    let overrides = Overrides {
+        home: cli.home.clone(),
+        client_id: Some("hubcli".to_owned()),
+        ..Overrides::default()
+    };
+    Surroundings::of_this_process()
+        .and_then(|around| Folders::resolve(&around, &overrides))
+        .map_err(|error| Failure::usage(error.to_string(), "say where the hub is with --home DIR"))
+}
+
+fn show(said: &Said) -> ExitCode {
+    let printed = print(&mut io::stdout().lock(), &said.out)
+        .and_then(|()| print(&mut io::stderr().lock(), &said.err));
+    match printed {
+        Ok(()) => said.exit,
+        // `hubcli ls | head` is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => said.exit,
+        Err(_) => ExitCode::Failed,
+    }
+}
+
+fn print(to: &mut impl Write, text: &str) -> io::Result<()> {
+    to.write_all(text.as_bytes())?;
+    to.flush()
+}
+
+/// Whether colours may be used on `stream`: a terminal, and nobody said no.
+fn may_colour(stream: &impl IsTerminal, no_color: Option<OsString>) -> bool {
+    no_color.is_none_or(|value| value.is_empty()) && stream.is_terminal()
+}

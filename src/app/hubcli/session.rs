@@ -1,0 +1,170 @@
+//! The connection to the launcher over the bus.
+//!
+//! Invariant: a launcher is asked by its original address first; only when this login may not do that, by `read`.
+
+use super::cli::Cli;
+use super::exit::{ExitCode, Failure};
+use crate::app::paths::Folders;
+use bus::client::{self, CallError, Client, Endpoint, Incoming, Options, Status};
+use bus::hub;
+use bus::rpc::{Reply, Request};
+use bus::topics::{MessageKind, Topic};
+use bus::wire::{LAUNCHER, MANAGE, READ};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// As long as the original's client waits (HP 1.13).
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// To reach the hub and log in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Somebody who answers requests as a launcher does.
+pub(super) trait Ask {
+    /// Asks and waits for the answer.
+    async fn ask(&self, request: &Request) -> Result<Reply, Failure>;
+}
+
+/// A connection to the hub.
+pub(super) struct Session {
+    client: Client,
+    login: String,
+    // The session ends when it is dropped.
+    _incoming: mpsc::Receiver<Incoming>,
+}
+
+impl Session {
+    pub(super) async fn open(cli: &Cli, folders: &Folders) -> Result<Self, Failure> {
+        let endpoints = match cli.server.as_deref().filter(|url| !url.is_empty()) {
+            Some(url) => hub::only(server(url)?),
+            None => hub::endpoints(&folders.run, None),
+        };
+        // Also proves that the login can be part of a file name.
+        address(MANAGE, "list", &cli.login)?;
+        let mut options = Options::new(
+            &cli.login,
+            Vec::new(),
+            hub::credentials(&folders.certs, &cli.login),
+        );
+        options.endpoints = endpoints;
+        let (client, incoming) = client::connect_once(options, CONNECT_TIMEOUT)
+            .await
+            .map_err(|error| {
+                let text = format!("no Hub connection: {error}");
+                Failure::new(ExitCode::NoConnection, text, error.hint())
+            })?;
+        if cli.loginfo {
+            told_where(&client, &cli.login);
+        }
+        Ok(Session {
+            client,
+            login: cli.login.clone(),
+            _incoming: incoming,
+        })
+    }
+
+    pub(super) async fn close(self) {
+        self.client.close().await;
+    }
+
+    async fn call(&self, capability: &str, request: &Request) -> Result<Vec<u8>, Asked> {
+        let topic = address(capability, request.method().name(), &self.login)?;
+        let reply = self
+            .client
+            .call(&topic, request.payload(), CALL_TIMEOUT)
+            .await;
+        Ok(reply?)
+    }
+}
+
+/// Why there is no reply.
+enum Asked {
+    Call(CallError),
+    Failure(Failure),
+}
+
+impl From<CallError> for Asked {
+    fn from(error: CallError) -> Self {
+        Asked::Call(error)
+    }
+}
+
+impl From<Failure> for Asked {
+    fn from(failure: Failure) -> Self {
+        Asked::Failure(failure)
+    }
+}
+
+impl From<Asked> for Failure {
+    fn from(asked: Asked) -> Self {
+        match asked {
+            Asked::Failure(failure) => failure,
+            Asked::Call(error) => failure_of(&error),
+        }
+    }
+}
+
+impl Ask for Session {
+    async fn ask(&self, request: &Request) -> Result<Reply, Failure> {
+        let method = request.method();
+        let payload = match self.call(MANAGE, request).await {
+            Err(Asked::Call(CallError::NotAuthorized)) if method.is_part_of(READ) => {
+                self.call(READ, request).await
+            }
+            other => other,
+        }?;
+        Reply::decode(method, &payload).map_err(|error| {
+            Failure::failed(
+                format!("the reply of the launcher cannot be read: {error}"),
+                "are hubcli and launcher of the same version?",
+            )
+        })
+    }
+}
+
+fn server(url: &str) -> Result<Endpoint, Failure> {
+    url.parse().map_err(|error: client::EndpointError| {
+        Failure::usage(
+            error.to_string(),
+            "for example --server mqtts://localhost:8883",
+        )
+    })
+}
+
+fn address(capability: &str, method: &str, login: &str) -> Result<String, Failure> {
+    Topic::new(MessageKind::Rpc, LAUNCHER, capability, method, login)
+        .map(|topic| topic.to_string())
+        .map_err(|_| {
+            Failure::usage(
+                format!("'{login}' cannot be a login"),
+                "give the id of a client of the hub with --login, such as admin",
+            )
+        })
+}
+
+fn failure_of(error: &CallError) -> Failure {
+    let (exit, hint) = match error {
+        CallError::Remote(_) => (ExitCode::Failed, "hubcli ls shows how all plugins fare"),
+        CallError::NotAuthorized | CallError::Refused(_) => (
+            ExitCode::Failed,
+            "this login may not do that; admins may: --login admin",
+        ),
+        CallError::Timeout => (
+            ExitCode::Failed,
+            "the hub is there, but the launcher does not answer: does it run? see logs/launcher.log",
+        ),
+        CallError::NotConnected | CallError::Disconnected(_) => (
+            ExitCode::NoConnection,
+            "the core ended or was restarted: try again, and see logs/core.log",
+        ),
+        CallError::Invalid { .. } => (ExitCode::Usage, "hubcli ls shows the names"),
+    };
+    Failure::new(exit, error.to_string(), hint)
+}
+
+#[expect(clippy::print_stderr, reason = "asked for with --loginfo")]
+fn told_where(client: &Client, login: &str) {
+    let status = client.status();
+    if let Status::Connected { endpoint, .. } = &*status.borrow() {
+        eprintln!("connected to {endpoint} as {login}");
+    }
+}

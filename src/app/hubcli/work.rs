@@ -1,0 +1,227 @@
+//! What each command does, apart from how the launcher is reached.
+//!
+//! Invariants: a command asks, and then says what the launcher answered, never what it hopes; a start that failed is
+//! explained by how the plugin ended.
+
+use super::cli::{Command, Deed};
+use super::exit::{ExitCode, Failure};
+use super::say::{Said, escaped};
+use super::session::Ask;
+use super::table::{self, Style};
+use bus::golang::encode;
+use bus::rpc::{Reply, Request, not_found};
+use bus::wire::{GetPluginReply, ListArgs, NameArgs, PluginInfo, StopAllArgs, UNKNOWN};
+use std::path::PathBuf;
+
+/// How results are shown.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub(super) json: bool,
+    pub(super) table: Style,
+    /// The folder of the plugins' logs, for hints.
+    pub(super) logs: PathBuf,
+}
+
+/// Does what was asked for.
+pub(super) async fn perform(
+    launcher: &impl Ask,
+    command: &Command,
+    view: &View,
+) -> Result<Said, Failure> {
+    match command {
+        Command::List => {
+            let plugins = list(launcher).await?;
+            Ok(Said::done(shown(&plugins, view)))
+        }
+        Command::One(deed, name) => one(launcher, *deed, name, view).await,
+        Command::StartAll => {
+            launcher.ask(&Request::StartAllPlugins).await?;
+            told(launcher, "All services started", view).await
+        }
+        Command::StopAll => {
+            let request = Request::StopAllPlugins(StopAllArgs::default());
+            launcher.ask(&request).await.map_err(|mut failure| {
+                failure.out = format!("Stop all failed: {}\n", escaped(&failure.text));
+                failure
+            })?;
+            told(launcher, "All services stopped", view).await
+        }
+    }
+}
+
+async fn one(launcher: &impl Ask, deed: Deed, name: &str, view: &View) -> Result<Said, Failure> {
+    let args = NameArgs {
+        name: name.to_owned(),
+    };
+    let request = match deed {
+        Deed::Start => Request::StartPlugin(args),
+        Deed::Stop => Request::StopPlugin(args),
+        Deed::Restart => Request::RestartPlugin(args),
+        Deed::Enable => Request::EnablePlugin(args),
+        Deed::Disable => Request::DisablePlugin(args),
+    };
+    match launcher.ask(&request).await {
+        Ok(Reply::Info(info)) if view.json => Ok(Said::done(line(&encode(&*info)))),
+        Ok(Reply::Info(info)) => told(launcher, &outcome(deed, &info), view).await,
+        Ok(Reply::List(_) | Reply::Plugin(_) | Reply::Empty) => Err(unexpected()),
+        Err(failure) => Err(explained(launcher, deed, name, failure, view).await),
+    }
+}
+
+/// What has become of a plugin, in the original's words when it is what was asked for.
+fn outcome(deed: Deed, info: &PluginInfo) -> String {
+    let is = |phase: &str| info.phase == phase;
+    let (done, word) = match deed {
+        // A launcher that tells no phases has no other success.
+        Deed::Start => (is("") || is("running"), "started"),
+        Deed::Restart => (is("") || is("running"), "restarted"),
+        Deed::Stop => (is("") || is("stopped"), "stopped"),
+        Deed::Enable => (true, "enabled"),
+        Deed::Disable => (true, "disabled"),
+    };
+    let name = escaped(&info.name);
+    if done {
+        format!("Service '{name}' {word}")
+    } else if info.cause.is_empty() {
+        format!("Service '{name}' is {}", escaped(&info.phase))
+    } else {
+        format!(
+            "Service '{name}' is {}: {}",
+            escaped(&info.phase),
+            escaped(&info.cause)
+        )
+    }
+}
+
+/// A sentence, then how all are; for programs only the latter.
+async fn told(launcher: &impl Ask, sentence: &str, view: &View) -> Result<Said, Failure> {
+    let plugins = list(launcher).await?;
+    let list = shown(&plugins, view);
+    Ok(Said::done(if view.json {
+        list
+    } else {
+        format!("{sentence}\n{list}")
+    }))
+}
+
+async fn list(launcher: &impl Ask) -> Result<Vec<PluginInfo>, Failure> {
+    match launcher.ask(&Request::List(ListArgs::default())).await? {
+        Reply::List(reply) => Ok(reply.info),
+        Reply::Info(_) | Reply::Plugin(_) | Reply::Empty => Err(unexpected()),
+    }
+}
+
+fn unexpected() -> Failure {
+    Failure::failed(
+        "the launcher answered something else than it was asked",
+        "are hubcli and launcher of the same version?",
+    )
+}
+
+fn shown(plugins: &[PluginInfo], view: &View) -> String {
+    if view.json {
+        line(&encode(plugins))
+    } else {
+        table::list(plugins, &view.table)
+    }
+}
+
+fn line(json: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(json).into_owned();
+    text.push('\n');
+    text
+}
+
+/// A failure with more about its cause.
+async fn explained(
+    launcher: &impl Ask,
+    deed: Deed,
+    name: &str,
+    mut failure: Failure,
+    view: &View,
+) -> Failure {
+    if deed == Deed::Stop {
+        failure.out = format!(
+            "Stop {} failed: {}\n",
+            escaped(name),
+            escaped(&failure.text)
+        );
+    }
+    if failure.exit != ExitCode::Failed {
+        return failure;
+    }
+    if failure.text == not_found(name) {
+        failure.hint = nearest(launcher, name).await;
+        return failure;
+    }
+    match deed {
+        Deed::Start | Deed::Restart => {
+            let request = Request::GetPlugin(NameArgs {
+                name: name.to_owned(),
+            });
+            // A launcher that cannot explain leaves the bare error.
+            if let Ok(Reply::Plugin(plugin)) = launcher.ask(&request).await {
+                explain(&mut failure, &plugin, view);
+            }
+        }
+        Deed::Stop | Deed::Enable | Deed::Disable => {}
+    }
+    failure
+}
+
+/// How the plugin ended, its last lines, and what comes next.
+fn explain(failure: &mut Failure, plugin: &GetPluginReply, view: &View) {
+    let (info, why) = (&plugin.info, &plugin.why);
+    // What blocks a start is no end of a run, and an older end no reason for it.
+    let ended = info.phase != "blocked" && why.last_exit.run > 0;
+    if ended && !why.last_exit.text.is_empty() {
+        let run = why.last_exit.run;
+        failure
+            .details
+            .push(format!("{} run {run}: {}", info.name, why.last_exit.text));
+    } else if !why.text.is_empty() {
+        failure.details.push(why.text.clone());
+    }
+    if info.restarts != UNKNOWN && why.next_start_mse > 0 {
+        let next = table::in_words(why.next_start_mse.saturating_sub(view.table.now_ms));
+        failure.details.push(format!("it is tried again {next}"));
+    }
+    failure.tail.clone_from(&why.tail);
+    let log = log_of(&info.name, view);
+    failure.hint = if why.hint.is_empty() {
+        format!("its log is {}", log.display())
+    } else {
+        format!("{}; its log is {}", why.hint, log.display())
+    };
+}
+
+/// The log of a plugin; the core's is named after its id, not its file (spec §7).
+fn log_of(name: &str, view: &View) -> PathBuf {
+    let (own, core) = (
+        view.logs.join(format!("{name}.log")),
+        view.logs.join("core.log"),
+    );
+    if !own.exists() && core.exists() {
+        core
+    } else {
+        own
+    }
+}
+
+/// A hint for a name nobody knows.
+async fn nearest(launcher: &impl Ask, name: &str) -> String {
+    let plugins = list(launcher).await.unwrap_or_default();
+    let near = plugins
+        .iter()
+        .map(|info| (strsim::damerau_levenshtein(&info.name, name), &info.name))
+        .filter(|(distance, known)| *distance <= known.len().max(name.len()).div_ceil(3))
+        .min();
+    match near {
+        Some((_, known)) => format!("did you mean '{}'? hubcli ls shows all", escaped(known)),
+        None => "hubcli ls shows all names; a plugin is an executable file in the plugins folder"
+            .to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
