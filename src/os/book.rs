@@ -9,6 +9,7 @@
 
 use crate::marker::Marker;
 use crate::pidfd::Pidfd;
+use crate::run::Run;
 use crate::sys::{self, Keep};
 use crate::table::{self, Marks, Stat};
 use crate::tree::{self, Delivered, SignalError};
@@ -20,7 +21,6 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use supervision::ExitStatus;
-use tokio::sync::watch;
 
 /// How long an orphan without a readable environment may be one that is just executing a program.
 const DOUBT: Duration = Duration::from_millis(50);
@@ -42,34 +42,6 @@ fn children_lock() -> MutexGuard<'static, ()> {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How far a run is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// The main process lives.
-    Running,
-    /// The main process ended, others of the tree live.
-    MainEnded(ExitStatus),
-    /// Nothing of the tree lives, all is reaped.
-    Gone(ExitStatus),
-}
-
-/// One run; what does not change.
-#[derive(Debug)]
-pub(crate) struct Run {
-    /// Its mark.
-    pub(crate) marker: Marker,
-    /// The main process, leader of the group of the same number.
-    pub(crate) pid: i32,
-    /// When it started, in clock ticks since boot.
-    pub(crate) start_ticks: u64,
-    /// The main process.
-    pub(crate) pidfd: Arc<Pidfd>,
-    /// Device and inode of the FIFO that is its output.
-    pub(crate) fifo: Option<(u64, u64)>,
-    /// How far it is.
-    pub(crate) stage: watch::Sender<Stage>,
-}
-
 /// A child of ours that no evidence ties to a run: it left its group, cleared its environment and closed its output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orphan {
@@ -86,7 +58,7 @@ pub struct Orphan {
 pub(crate) enum Settled {
     /// Nothing lives, all is reaped, the run is out of the book.
     Gone,
-    /// Somebody lives.
+    /// Somebody lives, or may for all that can be seen.
     Alive {
         /// Whether it is being killed.
         killing: bool,
@@ -168,6 +140,12 @@ impl Book {
             expected: HashSet::new(),
             strangers: HashMap::new(),
         })
+    }
+
+    /// Goes on as on a kernel without lists of children.
+    #[cfg(test)]
+    pub(crate) fn lose_list(&mut self) {
+        self.list = None;
     }
 
     /// Notes that a process with this mark is about to be started, so that what it forks is not taken for a leftover.
@@ -363,15 +341,18 @@ impl Book {
     /// still lives of one that is being killed is killed again, as it may have forked meanwhile.
     pub(crate) fn settle(&mut self, run: &Arc<Run>) -> Settled {
         loop {
-            let outlook = match self.survey() {
+            let outlook = self.survey();
+            let Some(entry) = self.entry_of(run) else {
+                return Settled::Gone;
+            };
+            let outlook = match outlook {
                 Ok(outlook) => outlook,
                 Err(error) => {
                     tracing::warn!(pid = run.pid, %error, "cannot tell what is left of a run");
-                    return Settled::Doubtful;
+                    return Settled::Alive {
+                        killing: entry.killing,
+                    };
                 }
-            };
-            let Some(entry) = self.entry_of(run) else {
-                return Settled::Gone;
             };
             let known = entry.kin.len();
             entry.kin.retain(|pid, start| is_alive(*pid, *start));

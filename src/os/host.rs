@@ -4,10 +4,11 @@
 //! reaped a moment after their end if nobody else did); only this host's runs and orphans with this home's mark are
 //! ever signalled.
 
-use crate::book::{Book, Orphan, Run, STRANGER_GRACE};
+use crate::book::{Book, Orphan, STRANGER_GRACE};
 use crate::limits;
 use crate::marker::Marker;
 use crate::process::Process;
+use crate::run::Run;
 use crate::settle::{SetupError, become_subreaper};
 use crate::spawn::{Job, SpawnSpec, Spawners};
 use crate::spawn_error::SpawnError;
@@ -163,6 +164,12 @@ impl Host {
         }
         let started = answer.await.unwrap_or_else(|_| Err(closed()))?;
         started.take().ok_or_else(closed)
+    }
+
+    /// Goes on as on a kernel without lists of children.
+    #[cfg(test)]
+    pub(crate) fn lose_list(&self) {
+        self.shared.book().lose_list();
     }
 
     fn process(&self, run: Arc<Run>) -> Arc<Process> {

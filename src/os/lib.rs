@@ -22,6 +22,7 @@ mod marker;
 pub mod notify;
 pub mod pidfd;
 mod process;
+mod run;
 mod settle;
 mod spawn;
 mod spawn_error;

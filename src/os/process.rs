@@ -3,10 +3,11 @@
 //! Invariants: dropping a [`Process`] ends nothing, its tree is watched and reaped all the same; after
 //! [`Process::tree_ended`] nothing is signalled any more, whatever is called.
 
-use crate::book::{Book, Run, Settled, Stage};
+use crate::book::{Book, Settled};
 use crate::host::Shared;
 use crate::marker::Marker;
 use crate::pidfd;
+use crate::run::{Run, Stage};
 use crate::tree::{Delivered, SignalError};
 use std::sync::Arc;
 use std::time::Duration;

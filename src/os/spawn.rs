@@ -5,12 +5,12 @@
 //! - no `pre_exec`, uid or gid, so that std takes `posix_spawn` and a start costs the same at any size of ours;
 //! - a process is in the book before anybody hears of it; if nobody wants to hear of it any more it is killed.
 
-use crate::book::{Run, Stage};
 use crate::fifo::{self, FifoError};
 use crate::host::Shared;
 use crate::limits;
 use crate::marker::{HOME_VARIABLE, Marker, RUN_VARIABLE};
 use crate::pidfd::{Pidfd, PidfdError};
+use crate::run::{Run, Stage};
 use crate::settle::clear_mask;
 use crate::spawn_error::SpawnError;
 use crate::sys::{self, Keep};

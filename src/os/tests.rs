@@ -1,6 +1,6 @@
 //! Real processes: how they start, how they end, what they leave behind.
 
-use crate::testing::{LONG, Scene, eventually, lives, soon};
+use crate::testing::{Helper, LONG, Scene, eventually, lives, soon};
 use crate::{Delivered, Output, SpawnError, fifo, table};
 use std::io::Read;
 use std::path::Path;
@@ -518,4 +518,65 @@ async fn output_stays_readable_after_the_end() {
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
     assert_eq!(text, "one\ntwo\nthree\n");
+}
+
+/// Not a test of its own: a launcher without a free descriptor.
+#[tokio::test]
+async fn launcher_without_descriptors() {
+    let Some(home) = Helper::home() else {
+        return;
+    };
+    let scene = Scene::at(home);
+    let run = scene
+        .run("while [ ! -e stop ]; do sleep 0.01; done; exit 5")
+        .await;
+    let half_dead = scene
+        .run("(while [ ! -e stop ]; do sleep 0.01; done) & exit 6")
+        .await;
+    soon(half_dead.main_ended()).await;
+    std::fs::write(scene.path("start"), "").unwrap();
+    let files = nix::sys::resource::Resource::RLIMIT_NOFILE;
+    nix::sys::resource::setrlimit(files, 100, 100).unwrap();
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    let error = scene.host.spawn(scene.shell("exit 0")).await.unwrap_err();
+    assert!(error.to_string().contains("limit on open files"), "{error}");
+    std::fs::rename(scene.path("start"), scene.path("stop")).unwrap();
+    assert_eq!(soon(run.main_ended()).await, ExitStatus::Code(5));
+    // Whose the orphans are cannot be told now; as soon as it can be, all is in order.
+    drop(taken);
+    assert_eq!(soon(run.tree_ended()).await, ExitStatus::Code(5));
+    assert_eq!(soon(half_dead.tree_ended()).await, ExitStatus::Code(6));
+    std::fs::write(scene.path("out"), "1\n").unwrap();
+}
+
+/// Not a test of its own: a launcher on a kernel that lists no children.
+#[tokio::test]
+async fn launcher_without_lists() {
+    let Some(home) = Helper::home() else {
+        return;
+    };
+    let scene = Scene::at(home);
+    scene.host.lose_list();
+    let run = scene.run("exit 4").await;
+    assert_eq!(soon(run.tree_ended()).await, ExitStatus::Code(4));
+    let run = scene.run(&format!("{DAEMON} exit 0")).await;
+    soon(run.main_ended()).await;
+    let daemon = scene.numbers(1).await[0];
+    eventually(|| (run.pids() == [daemon]).then_some(())).await;
+    run.kill().unwrap();
+    soon(run.tree_ended()).await;
+    assert!(!lives(daemon));
+}
+
+#[tokio::test]
+async fn ends_are_noticed_in_bad_surroundings() {
+    for test in ["launcher_without_descriptors", "launcher_without_lists"] {
+        let folder = tempfile::tempdir().unwrap();
+        let helper = Helper::start(&format!("tests::{test}"), folder.path());
+        helper.succeeds().await;
+        assert!(folder.path().join("out").exists(), "{test} did not run");
+    }
 }
