@@ -15,6 +15,7 @@ mod settings;
 mod tests;
 
 pub use foreign::{FindForeign, Sought};
+pub use settings::wrong_settings;
 
 use crate::desk::Desk;
 use crate::ports::{Accounts, BoxFuture, Kind, Look, Plan, Preparation, Preparer};

@@ -56,6 +56,17 @@ impl Places {
     }
 }
 
+/// All that is wrong with a plugin's working folder and environment file, each with the way out; `home` is where relative
+/// paths start. For a look without a start. Blocks.
+#[must_use]
+pub fn wrong_settings(home: &Path, id: &PluginId, plan: &Plan) -> Vec<BlockReason> {
+    let cwd = plan.cwd.as_ref();
+    let cwd = cwd.and_then(|cwd| check_folder(&home.join(cwd), id).err());
+    let env_file = plan.env_file.as_ref();
+    let env_file = env_file.and_then(|path| read_env_file(&home.join(path), id).err());
+    cwd.into_iter().chain(env_file).collect()
+}
+
 fn check_folder(cwd: &Path, id: &PluginId) -> Result<(), BlockReason> {
     let why = match std::fs::metadata(cwd) {
         Ok(meta) if meta.is_dir() => return Ok(()),

@@ -4,7 +4,7 @@
 //! problem gives no [`Config`].
 
 use super::problem::{KeyPath, Place, Problem, Problems};
-use super::{Config, decode, tree, yaml};
+use super::{Config, decode, sample, tree, yaml};
 use crate::app::paths::Folders;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -43,6 +43,20 @@ pub fn load(folders: &Folders) -> Result<Config, Problems> {
             format!("cannot be read: {error}"),
             "a file that the launcher's user may read",
         )),
+    }
+}
+
+/// As [`load`], but in an empty home what the first start would write there; nothing is written.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_or_sample(folders: &Folders) -> Result<Config, Problems> {
+    match sample::for_first_start(folders) {
+        None => load(folders),
+        Some(text) => {
+            let read = parse(text.as_bytes(), &folders.client_id);
+            read.map_err(|list| Problems::new(&folders.config_file, list))
+        }
     }
 }
 
@@ -96,16 +110,17 @@ fn text_of(bytes: &[u8]) -> Result<&str, Problem> {
         Some((at, c)) => Err(problem(
             text.get(..at).unwrap_or_default(),
             format!("has the control character {}", c.escape_unicode()),
-            "text",
+            "text without it",
         )),
     }
 }
 
-/// The characters a YAML file may have (YAML 1.2 §5.1).
+/// The characters a YAML file may have (YAML 1.2 §5.1), but for those that were line breaks in YAML 1.1 only: readers
+/// disagree on what such a file says.
 fn is_text(c: char) -> bool {
     match c {
-        '\t' | '\n' | '\r' | '\u{85}' => true,
-        '\u{fffe}' | '\u{ffff}' | '\u{feff}' => false,
+        '\t' | '\n' | '\r' => true,
+        '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}' | '\u{feff}' => false,
         _ => !c.is_control(),
     }
 }

@@ -27,13 +27,20 @@ const COMMENTED: &str = "  #- ";
 /// # Errors
 /// When the file cannot be written; the path is that of the configuration file.
 pub fn first_start(folders: &Folders) -> io::Result<bool> {
+    match for_first_start(folders) {
+        Some(text) => write_new(&folders.config_file, &text),
+        None => Ok(false),
+    }
+}
+
+/// What [`first_start`] would write.
+#[must_use]
+pub fn for_first_start(folders: &Folders) -> Option<String> {
     let empty = [&folders.config, &folders.certs, &folders.stores]
         .iter()
         .all(|folder| is_empty(folder));
-    if folders.config_file_given || !empty {
-        return Ok(false);
-    }
-    write_new(&folders.config_file, &with_present(&present(folders)))
+    let first = empty && !folders.config_file_given;
+    first.then(|| with_present(&present(folders)))
 }
 
 /// The sample with just those plugins enabled in `autostart` that are present.

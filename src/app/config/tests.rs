@@ -191,7 +191,7 @@ fn files_that_are_no_documents_are_told_as_such() {
             "l:2:13: (file): has a zero byte, as a crash leaves it while a file is written; expected text; put back a copy \
              of the file".to_owned(),
         ),
-        (b"\x1b[2J: 1\n", "l:1:1: (file): has the control character \\u{1b}; expected text".to_owned()),
+        (b"\x1b[2J: 1\n", "l:1:1: (file): has the control character \\u{1b}; expected text without it".to_owned()),
     ] {
         let found = lines_of(bytes);
         assert!(found.contains(&wanted), "{found:#?}\n{wanted}");
@@ -434,7 +434,7 @@ fn has_places(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {

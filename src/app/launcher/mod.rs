@@ -1,5 +1,6 @@
 //! The daemon's own parts: command line, exit codes, own log.
 
+pub mod check;
 pub mod cli;
 pub mod exit;
 pub mod level;
@@ -11,3 +12,6 @@ pub use cli::Settings;
 pub use exit::ExitCode;
 pub use level::LogLevel;
 pub use run::run;
+
+#[cfg(test)]
+mod unit_file_tests;

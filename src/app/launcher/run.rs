@@ -3,11 +3,12 @@
 //! Invariants: nothing is started before what a killed predecessor left is ended; whatever fails is said on stderr or in
 //! the log with a way out; the exit code tells how it ended (spec §3).
 
+use super::check;
 use super::logging;
 use super::wiring::{self, Wired};
 use super::{ExitCode, LogLevel, Settings};
-use crate::app::config::{self, Config, Problems};
-use crate::app::paths::{Folders, Surroundings};
+use crate::app::config::{self, Config, Problems, sample};
+use crate::app::paths::{Folders, PathError, Surroundings};
 use actors::root::{Ending, Root, RootArgs};
 use anyhow::Context;
 use os::lock::Lock;
@@ -38,7 +39,7 @@ pub fn run(
         }
     };
     match resolve(&settings) {
-        Ok(folders) if settings.check => check(&folders),
+        Ok(folders) if settings.check => check(&folders, &settings),
         Ok(folders) => start(&settings, &folders),
         Err(error) => {
             say(&format!("launcher: {error:#}"));
@@ -47,22 +48,17 @@ pub fn run(
     }
 }
 
-/// Says everything that is wrong with the configuration.
-fn check(folders: &Folders) -> ExitCode {
-    match config::load(folders) {
-        Ok(_) => ExitCode::Clean,
-        Err(problems) => {
-            say(problems.to_string().trim_end());
-            ExitCode::Config
-        }
-    }
+/// Says everything that is wrong.
+fn check(folders: &Folders, settings: &Settings) -> ExitCode {
+    let findings = check::check(folders, settings);
+    // Whoever closed the streams still gets the exit code.
+    let _ = findings.print(folders, &mut std::io::stdout(), &mut std::io::stderr());
+    findings.exit_code()
 }
 
 fn resolve(settings: &Settings) -> anyhow::Result<Folders> {
     let around = Surroundings::of_this_process()?;
-    let folders = Folders::resolve(&around, &settings.overrides)?;
-    folders.accept_home()?;
-    Ok(folders)
+    Ok(Folders::resolve(&around, &settings.overrides)?)
 }
 
 /// What only the terminal or systemd's journal hears: before there is a log, or when it is not enough.
@@ -78,6 +74,8 @@ pub(super) fn say(text: &str) {
 enum Failure {
     /// The configuration is wrong.
     Config(Problems),
+    /// The home is not one.
+    Home(PathError),
     /// Anything else.
     Start(anyhow::Error),
 }
@@ -95,6 +93,10 @@ fn start(settings: &Settings, folders: &Folders) -> ExitCode {
             say(errors.to_string().trim_end());
             ExitCode::Config
         }
+        Err(Failure::Home(error)) => {
+            say(&format!("launcher: {error}"));
+            ExitCode::Config
+        }
         Err(Failure::Start(error)) => {
             say(&format!("launcher: {error:#}"));
             tracing::error!("start failed: {error:#}");
@@ -105,7 +107,10 @@ fn start(settings: &Settings, folders: &Folders) -> ExitCode {
 
 fn try_start(settings: &Settings, folders: &Folders) -> Result<ExitCode, Failure> {
     os::settle()?;
+    folders.accept_home().map_err(Failure::Home)?;
     folders.create()?;
+    sample::first_start(folders)
+        .with_context(|| format!("cannot write {}", folders.config_file.display()))?;
     let config = config::load(folders).map_err(Failure::Config)?;
     let lock_file = folders.run_private().join("lock");
     let lock = Lock::take(&lock_file)?;
