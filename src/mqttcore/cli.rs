@@ -58,8 +58,8 @@ enum Failure {
     NoConfig(PathBuf),
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error("cannot {0}: {1}")]
-    System(&'static str, std::io::Error),
+    #[error("cannot {0}")]
+    System(&'static str, #[source] std::io::Error),
 }
 
 impl Failure {
@@ -90,7 +90,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match settle_and_run(parsed, &name) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "mqttcore: {failure}");
+            let _ = writeln!(std::io::stderr(), "mqttcore: {}", crate::chain(&failure));
             failure.code()
         }
     }

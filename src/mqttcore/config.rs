@@ -19,15 +19,14 @@ pub const DEFAULT_PORT: u16 = 8883;
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// What is in it.
-    #[error("{path}:{place} {source}")]
+    #[error("{path}:{place} {fault}")]
     Content {
         /// The file.
         path: PathBuf,
         /// `line:column:`, where known.
         place: String,
-        /// What is wrong.
-        #[source]
-        source: serde_yaml::Error,
+        /// What is wrong; its text is part of this one's, which would say nothing without.
+        fault: serde_yaml::Error,
     },
     /// A value that is none.
     #[error("{path}: {key}: '{found}' is none of {expected}")]
@@ -42,7 +41,7 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// It cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -142,14 +141,14 @@ impl Config {
     /// What is wrong, and where.
     pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         // A file of comments only is an empty document.
-        let file: Option<File> = serde_yaml::from_str(text).map_err(|source| {
-            let place = source
+        let file: Option<File> = serde_yaml::from_str(text).map_err(|fault| {
+            let place = fault
                 .location()
                 .map(|at| format!("{}:{}:", at.line(), at.column()));
             ConfigError::Content {
                 path: path.to_owned(),
                 place: place.unwrap_or_default(),
-                source,
+                fault,
             }
         })?;
         let file = file.unwrap_or_default();

@@ -90,7 +90,7 @@ pub enum StartError {
         folder: PathBuf,
     },
     /// The lock cannot be had.
-    #[error("cannot lock {folder}: {source}")]
+    #[error("cannot lock {folder}")]
     Lock {
         /// The folder.
         folder: PathBuf,
@@ -111,13 +111,13 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
     /// The file that says where the core is.
-    #[error("cannot say where the core is: {0}")]
+    #[error("cannot say where the core is")]
     Url(#[from] AtomicError),
     /// The thread that prepares ended early.
     #[error("the start was interrupted")]
     Interrupted,
     /// The system gives no random numbers.
-    #[error("no random numbers: {0}")]
+    #[error("no random numbers")]
     Random(#[from] rand::rand_core::OsError),
 }
 
@@ -232,9 +232,10 @@ impl Core {
                         .spawn(listen::accept_local(Arc::clone(floor), listener));
                 }
                 // Another hub of this machine has it: plugins of this home find theirs by its socket file.
-                Err(error) => tracing::warn!(%error, "going on without it"),
+                Err(error) => tracing::warn!(error = crate::chain(&error), "going on without it"),
             }
         }
+        tracing::info!(url = core.url, socket = %core.socket.display(), "listening");
         let url_file = settings.url_file();
         core.files.push(url_file.clone());
         let url = core.url.clone();
@@ -321,6 +322,10 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
+        // Their tasks are their own; without this they would go on without a core.
+        for connection in self.hub().connections.all() {
+            connection.cut.cut();
+        }
         for file in &self.files {
             let _ = std::fs::remove_file(file);
         }

@@ -30,29 +30,17 @@ pub const ADMIN: &str = "admin";
 #[derive(Debug, Error)]
 pub enum CredentialError {
     /// CA or server certificate.
-    #[error("{}", chain(.0))]
+    #[error(transparent)]
     Ca(#[from] CaError),
     /// A key.
-    #[error("{}", chain(.0))]
+    #[error(transparent)]
     Key(#[from] KeyError),
     /// A file.
-    #[error("{}", chain(.0))]
+    #[error(transparent)]
     File(#[from] AtomicError),
     /// A token.
     #[error(transparent)]
     Token(#[from] AuthError),
-}
-
-/// An error with its sources, on one line: this is what the operator sees.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Under which names this machine is reached.
@@ -119,7 +107,7 @@ impl Credentials {
         let now = UnixTime::from(SystemTime::now());
         let ca = ca::load_or_create_ca(certs, now)?;
         if let Signing::Impossible(reason) = &ca.signing {
-            tracing::warn!(reason = chain(reason), "the CA can only verify");
+            tracing::warn!(reason = crate::chain(reason), "the CA can only verify");
         }
         let server = ca::load_or_create_server(certs, &ca, &names.certificate, now)?;
         match &server.origin {

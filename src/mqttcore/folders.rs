@@ -23,7 +23,7 @@ pub enum FolderError {
         home: PathBuf,
     },
     /// A folder could not be made.
-    #[error("cannot make the hub's folders: {source}")]
+    #[error("cannot make the hub's folders")]
     Create {
         /// Which, and why.
         #[source]

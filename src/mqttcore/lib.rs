@@ -31,3 +31,18 @@ pub use folders::Folders;
 
 /// The largest packet a client may send, in bytes.
 pub const MAX_PACKET: usize = 4 * 1024 * 1024;
+
+/// An error with its sources on one line, as the operator sees it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod testing;

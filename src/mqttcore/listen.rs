@@ -40,9 +40,7 @@ const SOCKET_MODE: u32 = 0o666;
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// The port.
-    #[error(
-        "cannot listen on port {port}: {source}; free it, or set mqttserver.port (0 takes a free one)"
-    )]
+    #[error("cannot listen on port {port}; free it, or set mqttserver.port (0 takes a free one)")]
     Port {
         /// Which.
         port: u16,
@@ -59,7 +57,7 @@ pub enum ListenError {
         pid: Option<i32>,
     },
     /// The socket file cannot be made.
-    #[error("cannot listen on {path}: {source}")]
+    #[error("cannot listen on {path}")]
     Socket {
         /// The socket.
         path: PathBuf,
@@ -68,7 +66,7 @@ pub enum ListenError {
         source: io::Error,
     },
     /// The abstract socket.
-    #[error("cannot listen on the abstract socket @{name}: {source}")]
+    #[error("cannot listen on the abstract socket @{name}")]
     Abstract {
         /// Its name.
         name: String,
@@ -330,7 +328,7 @@ mod tests {
     async fn a_port_in_use_is_named() {
         let first = port(0).await.unwrap();
         let taken = first[0].local_addr().unwrap().port();
-        let error = port(taken).await.unwrap_err().to_string();
+        let error = crate::chain(&port(taken).await.unwrap_err());
         assert!(
             error.contains(&taken.to_string()) && error.contains("in use"),
             "{error}"

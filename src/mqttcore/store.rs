@@ -40,7 +40,7 @@ pub enum StoreError {
         fault: Arc<serde_json::Error>,
     },
     /// Reading or writing failed.
-    #[error("the table of clients: {source}")]
+    #[error("the table of clients cannot be read or kept")]
     File {
         /// Which file, and at what.
         #[source]
@@ -170,7 +170,10 @@ impl Store {
             let result = writing.await.unwrap_or(Err(StoreError::Closed));
             failed = result.is_err();
             if let Err(error) = &result {
-                tracing::error!(%error, "clients not written; tried again");
+                tracing::error!(
+                    error = crate::chain(error),
+                    "clients not written; tried again"
+                );
             }
             self.written.send_replace(Written { change, result });
         }

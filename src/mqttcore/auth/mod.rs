@@ -196,7 +196,7 @@ pub enum AuthError {
     #[error("CreateToken: {0}")]
     Token(#[from] creds::token::TokenError),
     /// The change could not be written.
-    #[error("not stored: {0}")]
+    #[error("not stored: {}", crate::chain(.0))]
     Store(#[from] StoreError),
 }
 
