@@ -4,7 +4,7 @@
 
 use crate::ports::{FileFacts, Inventory, Kind, Meter, Plans, Ports};
 use crate::seat::{Roster, Seat};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,8 @@ pub struct Hub {
     /// What it is called and where its plugins lie.
     pub node: Node,
     stage: watch::Sender<Stage>,
+    /// Tells the jitter of one launcher from that of another.
+    seed: u64,
 }
 
 /// A launcher among others.
@@ -87,6 +89,13 @@ impl Hub {
     /// A hub in which nothing is seated yet.
     #[must_use]
     pub fn new(parts: HubParts) -> Arc<Self> {
+        // The standard library's hasher is seeded by the system at random, once a process.
+        Hub::seeded(parts, RandomState::new().hash_one(()))
+    }
+
+    /// As [`Hub::new`], but with chance that repeats itself.
+    #[must_use]
+    pub fn seeded(parts: HubParts, seed: u64) -> Arc<Self> {
         Arc::new(Hub {
             roster: Roster::default(),
             ports: parts.ports,
@@ -97,6 +106,7 @@ impl Hub {
             run_began: parts.run_began,
             node: parts.node,
             stage: watch::Sender::new(Stage::Beginning),
+            seed,
         })
     }
 
@@ -135,9 +145,10 @@ impl Hub {
                 self.plans.autostart.contains(&id),
             ),
         };
-        // The standard library's hasher is seeded by the system at random, once a process; the id tells seats apart.
-        let seed = RandomState::new().hash_one(&id);
-        let life = Lifecycle::new(plan.rules.clone(), memory.last_run(&id), seed);
+        // Seats differ, so that those that fail together do not come back together.
+        let mut chance = DefaultHasher::new();
+        (self.seed, &id).hash(&mut chance);
+        let life = Lifecycle::new(plan.rules.clone(), memory.last_run(&id), chance.finish());
         let now = self.ports.clock.wall_mse();
         Seat::new(id, kind, life, plan, file, setting, now)
     }

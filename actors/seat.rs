@@ -12,7 +12,7 @@ use ractor::ActorRef;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use supervision::hand::Setting;
-use supervision::lifecycle::{Event, Lifecycle, PhaseName, Wish};
+use supervision::lifecycle::{Effect, Event, Lifecycle, PhaseName, Wish};
 use supervision::{ExitStatus, PluginId, Run};
 use tokio::sync::watch;
 
@@ -51,8 +51,14 @@ pub(crate) struct SeatState {
     pub(crate) file: Option<FileFacts>,
     pub(crate) env_file: Vec<(String, String)>,
     pub(crate) child: Option<(Run, Arc<dyn Child>)>,
+    /// What the lifecycle asked for and nobody has begun to do yet, in order.
+    pub(crate) todo: VecDeque<Effect>,
+    /// The newest run that the spawner was asked for.
+    pub(crate) spawner_asked: Run,
     /// The spawner's newest answer, for an actor that takes over.
     pub(crate) spawner_said: Option<Event>,
+    /// Whether it was started by hand since it ran last: then others may have started a copy, too.
+    pub(crate) started_by_hand: bool,
     pub(crate) enabled: Setting,
     pub(crate) wish_by: String,
     pub(crate) wish_since_mse: i64,
@@ -180,7 +186,10 @@ impl Seat {
             file,
             env_file: Vec::new(),
             child: None,
+            todo: VecDeque::new(),
+            spawner_asked: Run(0),
             spawner_said: None,
+            started_by_hand: false,
             enabled,
             wish_by: String::new(),
             wish_since_mse: 0,
@@ -291,6 +300,12 @@ impl Seat {
             },
             None => Err(Box::new(message)),
         }
+    }
+
+    /// Sets whether it starts with the launcher; shown as soon as an actor has a turn.
+    pub(crate) fn set_enabled(&self, setting: Setting) {
+        self.state().enabled = setting;
+        let _ = self.tell(PluginMessage::Look);
     }
 
     /// Notes a fact for the actor and wakes it; kept over its crash.

@@ -3,11 +3,7 @@
 //! Every state that can be reached is stepped with every event; what changes the phase's name becomes an arrow. When
 //! README lags behind, this test fails; `UPDATE_DIAGRAM=1 cargo test --test diagram` redraws it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;

@@ -69,10 +69,10 @@ impl AfterReply {
 /// Orders that were sent are carried out.
 pub async fn serve(hub: &Arc<Hub>, request: Request, by: &str) -> Result<Served, String> {
     match request {
-        Request::List(args) => return Ok(Reply::List(list(hub, args.only_running)).into()),
+        Request::List(args) => Ok(Reply::List(list(hub, args.only_running)).into()),
         Request::GetPlugin(args) => {
             let view = known(hub, &args.name)?.view();
-            return Ok(Reply::Plugin(Box::new(show::everything(hub, &view))).into());
+            Ok(Reply::Plugin(Box::new(show::everything(hub, &view))).into())
         }
         Request::StartPlugin(_)
         | Request::StartAllPlugins
@@ -83,9 +83,7 @@ pub async fn serve(hub: &Arc<Hub>, request: Request, by: &str) -> Result<Served,
         | Request::DisablePlugin(_)
             if hub.stage() == Stage::Ending =>
         {
-            return Err(
-                "the launcher is stopping; nothing is started or changed any more".to_owned(),
-            );
+            Err("the launcher is stopping; nothing is started or changed any more".to_owned())
         }
         Request::StartPlugin(args) => start(hub, &args.name, Order::Start, by).await,
         Request::RestartPlugin(args) => start(hub, &args.name, Order::Restart, by).await,
@@ -215,8 +213,8 @@ async fn keep_hand(hub: &Hub, seat: &Seat, setting: Setting, by: &str) -> Result
         Ok(kept) => kept,
         Err(_elapsed) => Err("the disk does not answer".to_owned()),
     };
-    // Told in any case: it is so until the launcher restarts.
-    let _ = seat.tell(PluginMessage::SetEnabled(setting));
+    // In any case: it is so until the launcher restarts.
+    seat.set_enabled(setting);
     kept.map_err(|why| format!("cannot note that '{}' is {}: {why}", seat.id, word(setting)))
 }
 
@@ -264,9 +262,8 @@ async fn start_all(hub: &Arc<Hub>, by: &str) -> Result<Served, String> {
     let mut failures = Vec::new();
     let until = tokio::time::Instant::now() + PATIENCE;
     for (seat, result) in results {
-        match tokio::time::timeout_at(until, result).await {
-            Ok(Ok(Err(error))) => failures.push(format!("'{}': {error}", seat.id)),
-            Ok(Ok(Ok(_)) | Err(_)) | Err(_) => {}
+        if let Ok(Ok(Err(error))) = tokio::time::timeout_at(until, result).await {
+            failures.push(format!("'{}': {error}", seat.id));
         }
     }
     if failures.is_empty() {

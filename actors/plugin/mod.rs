@@ -10,12 +10,13 @@
 mod perform;
 mod waiters;
 
-use crate::ports::{Clock, FileFacts, Kind, Ports, Preparation};
+use crate::ports::{Clock, FileFacts, Kind, Look, Ports, Preparation};
 use crate::seat::{Seat, Usage, View};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
-use supervision::hand::Setting;
-use supervision::lifecycle::{Answer, Denial, Event, Phase, StopCause, Wish, already_exists};
+use supervision::lifecycle::{
+    Answer, Denial, Effect, Event, Phase, StopCause, Wish, already_exists,
+};
 use supervision::{MonoTime, Run};
 use tokio::sync::oneshot;
 use waiters::Waiters;
@@ -69,8 +70,6 @@ pub enum PluginMessage {
     Sampled(Run, Usage),
     /// The last lines of this run are in.
     TailTaken(Run, Vec<String>),
-    /// Whether it starts with the launcher was changed.
-    SetEnabled(Setting),
     /// Its executable was found, changed or lost.
     FileSeen(Option<FileFacts>),
 }
@@ -83,7 +82,6 @@ impl std::fmt::Debug for PluginMessage {
             PluginMessage::Wake => "Wake",
             PluginMessage::Sampled(..) => "Sampled",
             PluginMessage::TailTaken(..) => "TailTaken",
-            PluginMessage::SetEnabled(_) => "SetEnabled",
             PluginMessage::FileSeen(_) => "FileSeen",
         })
     }
@@ -180,7 +178,6 @@ impl Actor for PluginActor {
             }
             PluginMessage::Sampled(run, usage) => state.sampled(run, usage),
             PluginMessage::TailTaken(run, tail) => state.tail_taken(run, tail),
-            PluginMessage::SetEnabled(setting) => state.seat.state().enabled = setting,
             PluginMessage::FileSeen(file) => state.file_seen(file),
         }
         state.settle(&myself);
@@ -193,15 +190,24 @@ impl PluginState {
     /// Doubled facts are stale and change nothing.
     fn take_up_again(&mut self) {
         let (phase, child) = {
-            let state = self.seat.state();
+            let mut state = self.seat.state();
+            // These two are asked for below, by what the phase says.
+            state.todo.retain(|effect| match effect {
+                Effect::Prepare(_) | Effect::Spawn(_) => false,
+                Effect::SignalTree(_)
+                | Effect::KillTree(_)
+                | Effect::ReportStarted { .. }
+                | Effect::ReportEnded { .. } => true,
+            });
             (state.life.phase().clone(), state.child.clone())
         };
+        self.perform_todo();
         if let Some((run, child)) = child {
             perform::watch(self.seat.clone(), run, child);
         }
         match phase {
             Phase::Preparing { ticket, .. } => self.prepare(ticket),
-            Phase::Spawning { run, .. } | Phase::Stopping { run, .. } => self.repeat_spawned(run),
+            Phase::Spawning { run, .. } | Phase::Stopping { run, .. } => self.resume_spawn(run),
             Phase::Stopped { .. }
             | Phase::Blocked { .. }
             | Phase::Proving { .. }
@@ -318,10 +324,13 @@ impl PluginState {
     /// One step: decides, keeps the books, performs, and logs a change of phase.
     fn apply(&mut self, event: Event) -> Answer {
         let now = self.ports.clock.now();
-        let (from, step, line, became_foreign) = {
+        let by_hand = matches!(event, Event::Start | Event::Restart);
+        let (from, answer, line, became_foreign) = {
             let mut state = self.seat.state();
             let from = state.life.phase().name();
             let step = state.life.step(now, event);
+            state.todo.extend(step.effects);
+            state.started_by_hand |= by_hand;
             let to = state.life.phase().name();
             if from != to {
                 state.phase_since_mse = self.ports.clock.wall_mse();
@@ -340,18 +349,29 @@ impl PluginState {
                 | Phase::Killing { .. }
                 | Phase::Backoff { .. } => None,
             };
-            (from, step, line, became_foreign)
+            (from, step.answer, line, became_foreign)
         };
         if let Some((to, run, cause)) = line {
             self.log_phase(from, to, run, &cause, now);
         }
-        for effect in step.effects {
-            self.perform(effect);
-        }
+        self.perform_todo();
         if let Some(pid) = became_foreign {
             self.watch_foreign(pid);
         }
-        step.answer
+        answer
+    }
+
+    /// Does what is to be done. What an actor cannot finish is not tried again, so that no actor falls over the same
+    /// thing for ever; what comes after it is done by the next actor.
+    fn perform_todo(&mut self) {
+        loop {
+            // Apart, so that the seat is not locked while it is done.
+            let next = self.seat.state().todo.pop_front();
+            match next {
+                Some(effect) => self.perform(effect),
+                None => return,
+            }
+        }
     }
 
     /// The one place where a change of phase is logged (architecture §4).
@@ -447,10 +467,10 @@ pub fn send_order(seat: &Seat, order: Order, by: &str) -> oneshot::Receiver<Orde
     result
 }
 
-/// Kinds of look before a start.
-pub(crate) fn look_of(kind: Kind, start_count: u64) -> crate::ports::Look {
-    match (kind, start_count) {
-        (Kind::Plugin, 0) => crate::ports::Look::Thorough,
-        (Kind::Plugin | Kind::Core, _) => crate::ports::Look::Again,
+/// How thorough the look before a start is: a copy of somebody else can only have come while none of ours was there.
+fn look_of(kind: Kind, started_by_hand: bool) -> Look {
+    match (kind, started_by_hand) {
+        (Kind::Plugin, true) => Look::Thorough,
+        (Kind::Plugin, false) | (Kind::Core, _) => Look::Again,
     }
 }

@@ -8,8 +8,11 @@ use crate::ports::{Child, Happening, Launch, Preparation};
 use crate::seat::{LastExit, Seat, Usage};
 use std::sync::Arc;
 use std::time::Duration;
-use supervision::lifecycle::{Effect, Event, Failure, SpawnFailure, Ticket};
+use supervision::lifecycle::{BlockReason, Effect, Event, Failure, SpawnFailure, Ticket};
 use supervision::{ExitStatus, Run};
+
+/// What is said of a failure of the launcher's own code.
+const OWN_FAULT: &str = "this is a fault of the launcher, its log says more";
 
 impl PluginState {
     pub(super) fn perform(&mut self, effect: Effect) {
@@ -34,8 +37,13 @@ impl PluginState {
         let (seat, preparer) = (self.seat.clone(), self.ports.preparer.clone());
         let (plan, look) = {
             let state = seat.state();
-            (state.plan.clone(), look_of(seat.kind, state.start_count))
+            (
+                state.plan.clone(),
+                look_of(seat.kind, state.started_by_hand),
+            )
         };
+        let failed = BlockReason::Settings(format!("looking at it failed; {OWN_FAULT}"));
+        let promise = Promise::new(&seat, Event::PrepareFailed(ticket, failed));
         tokio::spawn(async move {
             let found = preparer
                 .prepare(seat.id.clone(), seat.kind, plan, look)
@@ -45,7 +53,7 @@ impl PluginState {
                 state.file = Some(file.clone());
                 state.env_file.clone_from(env_file);
             }
-            seat.post(fact_of(ticket, &found));
+            promise.keep(fact_of(ticket, &found));
         });
     }
 
@@ -56,6 +64,7 @@ impl PluginState {
         let launch = {
             let mut state = seat.state();
             state.spawner_said = None;
+            state.spawner_asked = run;
             state.file.clone().map(|file| Launch {
                 id: seat.id.clone(),
                 kind: seat.kind,
@@ -71,34 +80,45 @@ impl PluginState {
             seat.post(Event::SpawnFailed { run, failure });
             return;
         };
+        let failed = SpawnFailure::Failed(format!("making its process failed; {OWN_FAULT}"));
+        let promise = Promise::new(
+            &seat,
+            Event::SpawnFailed {
+                run,
+                failure: failed,
+            },
+        );
         tokio::spawn(async move {
             // Held until the spawner has answered, so that the next in order begins after this one.
             let _turn = match turn {
                 Some(turn) => Some(turn.come().await),
                 None => None,
             };
-            let said = match processes.spawn(launch).await {
+            match processes.spawn(launch).await {
                 Ok(child) => {
                     let pid = child.pid();
                     seat.state().child = Some((run, child.clone()));
-                    watch(seat.clone(), run, child);
-                    Event::Spawned { run, pid }
+                    // Its begin is told before its end.
+                    promise.keep(Event::Spawned { run, pid });
+                    watch(seat, run, child);
                 }
-                Err(failure) => Event::SpawnFailed { run, failure },
-            };
-            seat.state().spawner_said = Some(said.clone());
-            seat.post(said);
+                Err(failure) => promise.keep(Event::SpawnFailed { run, failure }),
+            }
         });
     }
 
-    /// The spawner's answer may have been lost with the actor that took it out.
-    pub(super) fn repeat_spawned(&mut self, run: Run) {
-        let said = self.seat.state().spawner_said.clone();
-        if let Some(event) = said
-            && self.seat.state().life.phase().live_run() == Some(run)
-        {
+    /// The spawner may not have been asked by the actor before, or its answer lost.
+    pub(super) fn resume_spawn(&mut self, run: Run) {
+        let (asked, said) = {
+            let state = self.seat.state();
+            (state.spawner_asked, state.spawner_said.clone())
+        };
+        if asked < run {
+            self.spawn(run);
+        } else if let Some(event) = said {
             self.seat.post(event);
         }
+        // Otherwise it is at work, and will answer.
     }
 
     pub(super) fn watch_foreign(&self, pid: i32) {
@@ -125,6 +145,7 @@ impl PluginState {
             let mut state = self.seat.state();
             state.start_count = state.start_count.saturating_add(1);
             state.start_mse = now;
+            state.started_by_hand = false;
             state.pid = pid;
             state.usage = Usage::default();
         }
@@ -169,6 +190,37 @@ impl PluginState {
         self.ports.herald.announce(Happening::Stopped {
             id: self.seat.id.clone(),
         });
+    }
+}
+
+/// A fact that is owed to a seat: what was promised is posted when nothing better comes, also by a task that panics.
+struct Promise {
+    seat: Arc<Seat>,
+    event: Option<Event>,
+}
+
+impl Promise {
+    fn new(seat: &Arc<Seat>, otherwise: Event) -> Self {
+        Promise {
+            seat: seat.clone(),
+            event: Some(otherwise),
+        }
+    }
+
+    fn keep(mut self, event: Event) {
+        self.event = Some(event);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        let Some(event) = self.event.take() else {
+            return;
+        };
+        if matches!(event, Event::Spawned { .. } | Event::SpawnFailed { .. }) {
+            self.seat.state().spawner_said = Some(event.clone());
+        }
+        self.seat.post(event);
     }
 }
 

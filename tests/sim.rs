@@ -1,0 +1,324 @@
+//! Storms: the real actors over 200 plugins on a fake operating system, in virtual time.
+//!
+//! Everybody gives orders, everything fails that can fail, actors are killed and panic; then the faults end. What must
+//! hold: never two runs of a plugin, the last order is followed, what was set by hand is remembered, and the launcher
+//! ends with nothing left. A storm is told by its seed, which is printed when it fails; `SIM_SEED=n` repeats one,
+//! `SIM_STORMS=n` tries so many new ones.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "sim/world.rs"]
+mod world;
+
+use actors::api::serve::serve;
+use actors::bridge::{BridgeArgs, Link};
+use actors::control::ControlArgs;
+use actors::hub::{CoreSetup, Hub, HubParts, Node, Stage};
+use actors::news::News;
+use actors::ports::{Clock, Plan, Plans, Ports};
+use actors::root::{Ending, Haste, Root, RootArgs, RootMessage};
+use actors::seat::Seat;
+use bus::client::{Options, connect_forever};
+use bus::rpc::Request;
+use bus::wire::NameArgs;
+use ractor::{Actor, ActorRef};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+use supervision::PluginId;
+use supervision::hand::Setting;
+use supervision::lifecycle::{PhaseName, Rules, Wish};
+use supervision::policy::{LogPolicy, RestartPolicy};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinSet;
+use world::{Dice, Machine, ON_PURPOSE, World};
+
+const PLUGINS: usize = 200;
+const ORDERS: usize = 25;
+
+/// Delays end here, so that a storm is dense; longer ones are the model's business.
+const MAX_DELAY: Duration = Duration::from_secs(60);
+
+/// In this time everything has settled: a run that was begun in the storm has died, backoff and grace are over.
+const SETTLED: Duration = Duration::from_secs(900);
+
+fn plan() -> Plan {
+    Plan {
+        rules: Rules {
+            restart: RestartPolicy {
+                max_delay: MAX_DELAY,
+                ..RestartPolicy::default()
+            },
+            ..Rules::default()
+        },
+        logs: LogPolicy::default(),
+        args: Vec::new(),
+        env: BTreeMap::new(),
+        env_file: None,
+        cwd: None,
+        instance_of: None,
+    }
+}
+
+fn ids() -> Vec<PluginId> {
+    (0..PLUGINS)
+        .map(|n| PluginId::new(&format!("p{n:03}")).unwrap())
+        .collect()
+}
+
+/// A launcher of which all but the operating system is real.
+struct Launcher {
+    world: Arc<World>,
+    hub: Arc<Hub>,
+    root: ActorRef<RootMessage>,
+    ended: oneshot::Receiver<Ending>,
+}
+
+impl Launcher {
+    async fn start(seed: u64) -> Self {
+        let world = World::new(seed, ids());
+        let run_began = Arc::new(Notify::new());
+        let hub = Hub::seeded(
+            HubParts {
+                ports: Ports {
+                    processes: Arc::new(Machine(world.clone())),
+                    preparer: world.clone(),
+                    herald: world.clone(),
+                    memory: world.clone(),
+                    clock: Clock::default(),
+                },
+                plans: Plans {
+                    default: plan(),
+                    core: plan(),
+                    by_id: BTreeMap::new(),
+                    // Every other one starts with the launcher.
+                    autostart: ids().into_iter().step_by(2).collect(),
+                },
+                inventory: world.clone(),
+                meter: world.clone(),
+                core: CoreSetup::Elsewhere,
+                run_began: run_began.clone(),
+                node: Node {
+                    client_id: "launcher".to_owned(),
+                    plugins_folder: PathBuf::from("/hub/plugins"),
+                },
+            },
+            seed,
+        );
+        let nobody = Arc::new(|| Err("there is no bus in this world".to_owned()));
+        let (client, incoming) = connect_forever(Options::new("launcher", Vec::new(), nobody));
+        let (ended, end) = oneshot::channel();
+        let args = RootArgs {
+            hub: hub.clone(),
+            bridge: BridgeArgs {
+                client,
+                incoming: Arc::new(tokio::sync::Mutex::new(incoming)),
+                news: News::new(run_began),
+                link: Arc::new(watch::Sender::new(Link::default())),
+            },
+            control: ControlArgs {
+                tell_systemd: Arc::new(|_| {}),
+            },
+            ended,
+        };
+        let (root, _) = Actor::spawn(None, Root, args).await.unwrap();
+        Launcher {
+            world,
+            hub,
+            root,
+            ended: end,
+        }
+    }
+
+    fn seat(&self, id: &PluginId) -> Arc<Seat> {
+        self.hub.roster.find(id.as_str()).unwrap()
+    }
+
+    /// Gives a plugin orders, one after the other, with crashes in between; returns what was wished last.
+    async fn storm_over(&self, id: PluginId, seed: u64) -> Wish {
+        let mut dice = Dice::new(seed, &format!("orders for {id}"));
+        let seat = self.seat(&id);
+        let mut wish = seat.view().wish;
+        for _ in 0..ORDERS {
+            let pause = match dice.roll(3) {
+                0 => dice.millis(50),
+                1 => dice.millis(2_000),
+                _ => dice.millis(30_000),
+            };
+            tokio::time::sleep(pause).await;
+            let name = id.to_string();
+            match dice.roll(10) {
+                0..=3 => {
+                    wish = self
+                        .order(&Request::StartPlugin(NameArgs { name }), wish)
+                        .await
+                }
+                4..=5 => {
+                    wish = self
+                        .order(&Request::StopPlugin(NameArgs { name }), wish)
+                        .await
+                }
+                6 => {
+                    wish = self
+                        .order(&Request::RestartPlugin(NameArgs { name }), wish)
+                        .await
+                }
+                7..=8 => self.world.may_kill_actor(&seat),
+                _ => self.world.pester(&seat),
+            }
+        }
+        wish
+    }
+
+    /// Gives an order until somebody takes it; returns what is wished then.
+    async fn order(&self, request: &Request, before: Wish) -> Wish {
+        let wished = if matches!(request, Request::StopPlugin(_)) {
+            Wish::Down
+        } else {
+            Wish::Up
+        };
+        for _ in 0..100 {
+            let began = tokio::time::Instant::now();
+            let Err(text) = serve(&self.hub, request.clone(), "admin").await.map(|_| ()) else {
+                return wished;
+            };
+            let took = began.elapsed();
+            if took > Duration::from_secs(8) {
+                self.world.complain(format!("{request:?} took {took:?}"));
+            }
+            if text.contains("at the moment") {
+                // Its actor is being started anew.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            } else if text.contains("already exists") {
+                // A copy of somebody else: it goes away by itself.
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            } else {
+                // It was taken, and failed.
+                return wished;
+            }
+        }
+        self.world.complain(format!("nobody takes {request:?}"));
+        before
+    }
+
+    /// Compares every plugin with what was wished of it.
+    fn check(&self, wishes: &BTreeMap<PluginId, Wish>) {
+        for (id, wish) in wishes {
+            let view = self.seat(id).view();
+            let (phase, live) = (view.phase, self.world.live(id));
+            let (expected, enabled) = match wish {
+                Wish::Up => (PhaseName::Running, Setting::Enabled),
+                Wish::Down => (PhaseName::Stopped, Setting::Disabled),
+            };
+            let lives = live.is_some() == (expected == PhaseName::Running);
+            if phase != expected || !lives || view.wish != *wish {
+                let text = format!(
+                    "{id}: wished {wish:?}, but {phase}, {live:?} lives: {}, {:?} by {}",
+                    view.cause, view.wish, view.wish_by
+                );
+                self.world.complain(text);
+            }
+            if let Some(hand) = self.world.remembered(id)
+                && (hand.setting != enabled || view.enabled != enabled)
+            {
+                let text = format!(
+                    "{id}: {enabled:?} by hand, but {hand:?} and {:?}",
+                    view.enabled
+                );
+                self.world.complain(text);
+            }
+        }
+    }
+
+    async fn end(self) -> Arc<World> {
+        self.root.cast(RootMessage::End(Haste::Orderly)).unwrap();
+        let ending = self.ended.await.unwrap();
+        if ending != Ending::Clean {
+            self.world
+                .complain(format!("the launcher ended with {ending:?}"));
+        }
+        for id in ids() {
+            if let Some(run) = self.world.live(&id) {
+                self.world.complain(format!("{id}: run {run} is left"));
+            }
+            let ends = self.world.loose_ends(&id);
+            if ends != (0, 0) {
+                let crashes = self.world.crashes(&id);
+                let text =
+                    format!("{id}: started - stopped, open logs: {ends:?}; {crashes} crashes");
+                self.world.complain(text);
+            }
+        }
+        self.world
+    }
+}
+
+/// Panics that are part of the storm are not shown.
+fn keep_quiet() {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !info
+                .payload_as_str()
+                .is_some_and(|text| text.contains(ON_PURPOSE))
+            {
+                usual(info);
+            }
+        }));
+    });
+}
+
+async fn storm(seed: u64) -> Vec<String> {
+    let launcher = Arc::new(Launcher::start(seed).await);
+    let mut stages = launcher.hub.stages();
+    stages.wait_for(|stage| *stage == Stage::Up).await.unwrap();
+    let mut drivers = JoinSet::new();
+    for id in ids() {
+        let launcher = launcher.clone();
+        drivers.spawn(async move { (id.clone(), launcher.storm_over(id, seed).await) });
+    }
+    let wishes: BTreeMap<PluginId, Wish> = drivers.join_all().await.into_iter().collect();
+    launcher.world.heal();
+    tokio::time::sleep(SETTLED).await;
+    launcher.check(&wishes);
+    let crashes: u64 = ids().iter().map(|id| launcher.world.crashes(id)).sum();
+    assert!(crashes > 100, "only {crashes} crashes: this was no storm");
+    let world = Arc::into_inner(launcher).unwrap().end().await;
+    world.complaints()
+}
+
+fn run(seed: u64) {
+    keep_quiet();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let complaints = runtime.block_on(storm(seed));
+    let shown: Vec<_> = complaints.iter().take(20).cloned().collect();
+    assert!(
+        complaints.is_empty(),
+        "SIM_SEED={seed}: {} complaints, the first of them:\n{}",
+        complaints.len(),
+        shown.join("\n")
+    );
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn storms_pass_and_the_last_order_is_followed() {
+    match (number("SIM_SEED"), number("SIM_STORMS")) {
+        (Some(seed), _) => run(seed),
+        (None, storms) => {
+            for seed in 0..storms.unwrap_or(3) {
+                eprintln!("storm {seed}");
+                run(seed);
+            }
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! A fake operating system: processes that live, fail, ignore signals and leave others behind, in virtual time.
+//!
+//! Invariants: what a plugin meets depends on seed and id only, not on what the others do; what must never be is noted
+//! as a complaint, and looked at in the end.
+
+use actors::plugin::PluginMessage;
+use actors::ports::{
+    BoxFuture, Child, FileFacts, Happening, Herald, Inventory, Kind, Launch, Look, Memory, Meter,
+    Plan, Preparation, Preparer, Processes, Scan,
+};
+use actors::seat::{Seat, Usage};
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use supervision::hand::ByHand;
+use supervision::lifecycle::{BlockReason, SpawnFailure};
+use supervision::{ExitStatus, PluginId, Run};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Faults of the launcher's own code come at most this often per plugin, so that no actor is given up for them.
+const BETWEEN_CRASHES: Duration = Duration::from_secs(3);
+
+/// What a panic that was thrown on purpose says.
+pub const ON_PURPOSE: &str = "thrown on purpose";
+
+/// A repeatable source of chance.
+#[derive(Debug, Clone)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Those of `name`, by a seed.
+    pub fn new(seed: u64, name: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (seed, name).hash(&mut hasher);
+        Dice(hasher.finish())
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// 0 to `below` - 1.
+    pub fn roll(&mut self, below: u64) -> u64 {
+        self.next() % below
+    }
+
+    /// True `percent` times out of 100.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.roll(100) < percent
+    }
+
+    /// Some milliseconds, below `most`.
+    pub fn millis(&mut self, most: u64) -> Duration {
+        Duration::from_millis(self.roll(most))
+    }
+}
+
+/// What is known of one plugin's place in the world.
+struct Place {
+    dice: Dice,
+    live: Option<Run>,
+    newest: Run,
+    crashed: Option<Instant>,
+    crashes: u64,
+    hand: Option<ByHand>,
+    kept: Run,
+    /// Started minus stopped, as the bus was told.
+    told: i64,
+    /// Runs whose log was not closed.
+    open_logs: i64,
+}
+
+/// The world.
+pub struct World {
+    seed: u64,
+    places: Mutex<BTreeMap<PluginId, Place>>,
+    faults: watch::Sender<bool>,
+    complaints: Mutex<Vec<String>>,
+    ids: Vec<PluginId>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn facts(id: &PluginId) -> FileFacts {
+    FileFacts {
+        name: id.to_string(),
+        path: PathBuf::from(format!("/hub/plugins/{id}")),
+        size: 1,
+        modified: SystemTime::UNIX_EPOCH,
+    }
+}
+
+impl World {
+    /// A world with these plugins in its folder.
+    pub fn new(seed: u64, ids: Vec<PluginId>) -> Arc<Self> {
+        let place = |id: &PluginId| Place {
+            dice: Dice::new(seed, id.as_str()),
+            live: None,
+            newest: Run(0),
+            crashed: None,
+            crashes: 0,
+            hand: None,
+            kept: Run(0),
+            told: 0,
+            open_logs: 0,
+        };
+        Arc::new(World {
+            seed,
+            places: Mutex::new(ids.iter().map(|id| (id.clone(), place(id))).collect()),
+            faults: watch::Sender::new(true),
+            complaints: Mutex::default(),
+            ids,
+        })
+    }
+
+    /// From now on everything goes well.
+    pub fn heal(&self) {
+        self.faults.send_replace(false);
+    }
+
+    fn is_ill(&self) -> bool {
+        *self.faults.borrow()
+    }
+
+    pub fn complain(&self, text: String) {
+        lock(&self.complaints).push(text);
+    }
+
+    pub fn complaints(&self) -> Vec<String> {
+        lock(&self.complaints).clone()
+    }
+
+    /// The run that lives.
+    pub fn live(&self, id: &PluginId) -> Option<Run> {
+        self.with(id, |place| place.live)
+    }
+
+    /// What is set by hand, as remembered.
+    pub fn remembered(&self, id: &PluginId) -> Option<ByHand> {
+        self.with(id, |place| place.hand.clone())
+    }
+
+    /// How often this plugin's actor was made to crash.
+    pub fn crashes(&self, id: &PluginId) -> u64 {
+        self.with(id, |place| place.crashes)
+    }
+
+    /// Starts minus stops that the bus was told of, and logs that were not closed.
+    pub fn loose_ends(&self, id: &PluginId) -> (i64, i64) {
+        self.with(id, |place| (place.told, place.open_logs))
+    }
+
+    fn with<T>(&self, id: &PluginId, act: impl FnOnce(&mut Place) -> T) -> T {
+        act(lock(&self.places).get_mut(id).unwrap())
+    }
+
+    fn dice<T>(&self, id: &PluginId, throw: impl FnOnce(&mut Dice) -> T) -> T {
+        self.with(id, |place| throw(&mut place.dice))
+    }
+
+    /// Whether it is this plugin's time for a crash of its actor; if so it is counted.
+    fn may_crash(&self, id: &PluginId, percent: u64) -> bool {
+        let ill = self.is_ill();
+        self.with(id, |place| {
+            let now = Instant::now();
+            let rested = place
+                .crashed
+                .is_none_or(|at| now.duration_since(at) >= BETWEEN_CRASHES);
+            let crash = ill && rested && place.dice.chance(percent);
+            if crash {
+                place.crashed = Some(now);
+                place.crashes += 1;
+            }
+            crash
+        })
+    }
+
+    /// The launcher's own code fails here, now and then.
+    fn may_panic(&self, id: &PluginId) {
+        if self.may_crash(id, 3) {
+            panic!("{ON_PURPOSE}");
+        }
+    }
+
+    /// Kills the actor of a seat, when it is time for it.
+    pub fn may_kill_actor(&self, seat: &Seat) {
+        if let Some(actor) = seat.actor()
+            && self.may_crash(&seat.id, 100)
+        {
+            actor.kill();
+        }
+    }
+
+    /// Sends the actor something that it has no use for.
+    pub fn pester(&self, seat: &Seat) {
+        let messages = [
+            PluginMessage::Look,
+            PluginMessage::Wake,
+            PluginMessage::Sampled(Run(1), Usage::default()),
+            PluginMessage::TailTaken(Run(1), Vec::new()),
+            PluginMessage::FileSeen(Some(facts(&seat.id))),
+        ];
+        for message in messages {
+            let _ = seat.tell(message);
+        }
+    }
+}
+
+impl Preparer for World {
+    fn prepare(&self, id: PluginId, _: Kind, _: Plan, _: Look) -> BoxFuture<Preparation> {
+        let ill = self.is_ill();
+        let (delay, kind) = self.dice(&id, |dice| (dice.millis(200), dice.roll(20)));
+        let crash = self.may_crash(&id, 2);
+        Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            assert!(!crash, "{ON_PURPOSE}");
+            match kind {
+                0 if ill => Preparation::Blocked(BlockReason::Credentials("none".to_owned())),
+                1 if ill => Preparation::Foreign { pid: 77 },
+                _ => Preparation::Ready {
+                    file: facts(&id),
+                    env_file: Vec::new(),
+                },
+            }
+        })
+    }
+}
+
+/// The world, as processes know it.
+pub struct Machine(pub Arc<World>);
+
+impl Processes for Machine {
+    fn spawn(&self, launch: Launch) -> BoxFuture<Result<Arc<dyn Child>, SpawnFailure>> {
+        let world = self.0.clone();
+        let (id, run) = (launch.id, launch.run);
+        let crash = world.may_crash(&id, 2);
+        Box::pin(async move {
+            let (delay, kind) = world.dice(&id, |dice| (dice.millis(60), dice.roll(20)));
+            tokio::time::sleep(delay).await;
+            assert!(!crash, "{ON_PURPOSE}");
+            if world.is_ill() {
+                match kind {
+                    0 => return Err(SpawnFailure::Busy("text file busy".to_owned())),
+                    1 => return Err(SpawnFailure::Missing("no such file".to_owned())),
+                    2 => return Err(SpawnFailure::Failed("permission denied".to_owned())),
+                    _ => {}
+                }
+            }
+            let child: Arc<dyn Child> = Arc::new(Handle(Process::begin(&world, &id, run)));
+            Ok(child)
+        })
+    }
+
+    fn foreign_ended(&self, _pid: i32) -> BoxFuture<()> {
+        Box::pin(tokio::time::sleep(Duration::from_secs(2)))
+    }
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Lives,
+    /// The main process is gone, others are not.
+    OthersLive(ExitStatus),
+    Gone(ExitStatus),
+}
+
+/// One run.
+struct Process {
+    world: Arc<World>,
+    id: PluginId,
+    run: Run,
+    state: watch::Sender<State>,
+    leaves_others: bool,
+    /// How long it takes to obey; none = it does not.
+    obeys: Option<Duration>,
+}
+
+impl Process {
+    fn begin(world: &Arc<World>, id: &PluginId, run: Run) -> Arc<Self> {
+        let ill = world.is_ill();
+        let (fate, lives, obeys, status) = world.dice(id, |dice| {
+            let lives = match dice.roll(4) {
+                0 => dice.millis(100),
+                1 => dice.millis(20_000),
+                2 => dice.millis(200_000),
+                _ => Duration::from_secs(100_000_000),
+            };
+            let status = match dice.roll(3) {
+                0 => ExitStatus::Code(0),
+                1 => ExitStatus::Code(1),
+                _ => ExitStatus::Signal {
+                    number: 11,
+                    core_dumped: true,
+                },
+            };
+            (dice.roll(10), lives, dice.millis(7_000), status)
+        });
+        world.with(id, |place| {
+            if let Some(other) = place.live.replace(run) {
+                world.complain(format!("{id}: run {run} begins while run {other} lives"));
+            }
+            if run <= place.newest {
+                world.complain(format!("{id}: run {run} after run {}", place.newest));
+            }
+            place.newest = run;
+            place.open_logs += 1;
+        });
+        let process = Arc::new(Process {
+            world: world.clone(),
+            id: id.clone(),
+            run,
+            state: watch::Sender::new(State::Lives),
+            leaves_others: ill && fate < 2,
+            obeys: (!ill || fate > 3).then_some(obeys),
+        });
+        if ill {
+            process.later(lives, move |process| process.main_dies(status));
+        }
+        process
+    }
+
+    fn later(self: &Arc<Self>, after: Duration, act: impl FnOnce(&Process) + Send + 'static) {
+        let process = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            act(&process);
+        });
+    }
+
+    fn main_dies(&self, status: ExitStatus) {
+        let state = *self.state.borrow();
+        match (state, self.leaves_others) {
+            (State::Lives, true) => {
+                self.state.send_replace(State::OthersLive(status));
+            }
+            (State::Lives, false) => self.all_die(status),
+            (State::OthersLive(_) | State::Gone(_), _) => {}
+        }
+    }
+
+    fn all_die(&self, status: ExitStatus) {
+        let state = *self.state.borrow();
+        let status = match state {
+            State::Lives => status,
+            State::OthersLive(status) => status,
+            State::Gone(_) => return,
+        };
+        self.world.with(&self.id, |place| {
+            if place.live == Some(self.run) {
+                place.live = None;
+            }
+        });
+        self.state.send_replace(State::Gone(status));
+    }
+
+    fn until(&self, wanted: fn(State) -> Option<ExitStatus>) -> BoxFuture<ExitStatus> {
+        let mut states = self.state.subscribe();
+        Box::pin(async move {
+            loop {
+                if let Some(status) = wanted(*states.borrow_and_update()) {
+                    return status;
+                }
+                if states.changed().await.is_err() {
+                    // Nobody is left who could end it; never met while the world holds it.
+                    std::future::pending::<()>().await;
+                }
+            }
+        })
+    }
+}
+
+/// What the launcher holds of a run.
+struct Handle(Arc<Process>);
+
+impl Child for Handle {
+    fn pid(&self) -> i32 {
+        1_000 + i32::try_from(self.0.run.0).unwrap()
+    }
+
+    fn main_ended(&self) -> BoxFuture<ExitStatus> {
+        self.0.until(|state| match state {
+            State::Lives => None,
+            State::OthersLive(status) | State::Gone(status) => Some(status),
+        })
+    }
+
+    fn tree_ended(&self) -> BoxFuture<ExitStatus> {
+        self.0.until(|state| match state {
+            State::Lives | State::OthersLive(_) => None,
+            State::Gone(status) => Some(status),
+        })
+    }
+
+    fn tree_is_gone(&self) -> bool {
+        matches!(*self.0.state.borrow(), State::Gone(_))
+    }
+
+    fn signal(&self, _signal: i32) -> Result<(), String> {
+        self.0.world.may_panic(&self.0.id);
+        if let Some(after) = self.0.obeys {
+            let status = ExitStatus::Code(0);
+            self.0.later(after, move |process| process.all_die(status));
+        }
+        Ok(())
+    }
+
+    fn kill(&self) -> Result<(), String> {
+        self.0.world.may_panic(&self.0.id);
+        let status = ExitStatus::Signal {
+            number: 9,
+            core_dumped: false,
+        };
+        let slow = self.0.world.dice(&self.0.id, |dice| dice.millis(300));
+        self.0.later(slow, move |process| process.all_die(status));
+        Ok(())
+    }
+
+    fn members(&self) -> Vec<os::Member> {
+        Vec::new()
+    }
+
+    fn close_log(&self, _: &str, _: Duration, done: Box<dyn FnOnce(Vec<String>) + Send>) {
+        self.0.world.with(&self.0.id, |place| place.open_logs -= 1);
+        done(vec!["last words".to_owned()]);
+    }
+}
+
+impl Herald for World {
+    fn announce(&self, happening: Happening) {
+        let (id, by) = match happening {
+            Happening::Started { id } => (id, 1),
+            Happening::Stopped { id } => (id, -1),
+        };
+        self.with(&id, |place| place.told += by);
+        self.may_panic(&id);
+    }
+}
+
+impl Memory for World {
+    fn last_run(&self, id: &PluginId) -> Run {
+        self.with(id, |place| place.kept)
+    }
+
+    fn hand(&self, id: &PluginId) -> Option<ByHand> {
+        self.with(id, |place| place.hand.clone())
+    }
+
+    fn hands(&self) -> Vec<PluginId> {
+        let places = lock(&self.places);
+        let set = places.iter().filter(|(_, place)| place.hand.is_some());
+        set.map(|(id, _)| id.clone()).collect()
+    }
+
+    fn keep_run(&self, id: &PluginId, run: Run) {
+        self.may_panic(id);
+        self.with(id, |place| place.kept = run);
+    }
+
+    fn keep_hand(&self, id: &PluginId, hand: Option<ByHand>) -> BoxFuture<Result<(), String>> {
+        self.with(id, |place| place.hand = hand);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Inventory for World {
+    fn scan(&self) -> BoxFuture<Result<Scan, String>> {
+        let plugins = self.ids.iter().map(|id| (id.clone(), facts(id))).collect();
+        let scan = Scan {
+            plugins,
+            ..Scan::default()
+        };
+        Box::pin(async { Ok(scan) })
+    }
+
+    fn watch(&self, _: Box<dyn Fn() + Send + Sync>) -> Result<Box<dyn Send>, String> {
+        Ok(Box::new(()))
+    }
+}
+
+impl Meter for World {
+    fn measure(
+        &self,
+        _: Vec<(PluginId, Run, Arc<dyn Child>)>,
+    ) -> BoxFuture<Vec<(PluginId, Run, Usage)>> {
+        Box::pin(async { Vec::new() })
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "world of seed {}", self.seed)
+    }
+}
