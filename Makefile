@@ -40,10 +40,7 @@ install: place build ## Installs into HUB_HOME=DIR (bin, plugins, config, ...)
 	for sample in config/*.yaml; do \
 		place="$$home/config/$${sample##*/}"; \
 		if [ -e "$$place" ] || [ -L "$$place" ]; then echo "kept  $$place"; continue; fi; \
-		: "A new hub starts the example plugin, so that there is something to see."; \
-		awk '!done && /^#? ?autostart:/ { print "autostart: [$(EXAMPLE_PLUGIN)]"; done = 1; next } { print }' \
-			"$$sample" > "$$place.new"; \
-		chmod 0644 "$$place.new"; \
+		install -m 0644 "$$sample" "$$place.new"; \
 		mv -n "$$place.new" "$$place"; \
 		echo "wrote $$place"; \
 	done; \

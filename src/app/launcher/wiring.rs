@@ -66,44 +66,27 @@ pub(super) async fn wire(
     level: &LogLevel,
     plane: &logs::Plane,
 ) -> anyhow::Result<Wired> {
-    let plans = config.plans(folders)?;
     let core = find_core(folders, config)?;
-    let (memory, notices) = DiskMemory::open(&folders.stores.join("launcher"))?;
-    let (live, more) = LiveRuns::open(&folders.run_private())?;
-    for notice in notices.iter().chain(&more) {
-        tracing::error!("{notice}");
-    }
-    let (memory, live) = (Arc::new(memory), Arc::new(live));
-    end_leftovers(
-        &folders.home,
-        &folders.run_private(),
-        &live,
-        config.stop.signal,
-        config.stop.grace,
-    )
-    .await
-    .map_err(|text| anyhow!("{text}; nothing is started beside it"))?;
-
+    let (memory, live) = take_over(folders, config).await?;
     let host = os::Host::start(os::HostConfig {
         home: folders.home.clone(),
     })?;
     let server = server(settings)?;
-    let (client, incoming) = connect_forever(options(folders, server.as_ref()));
-    let link = Arc::new(watch::Sender::new(Link::default()));
     let run_began = Arc::new(Notify::new());
-    let news = News::new(run_began.clone());
+    let bridge = bridge(folders, server.as_ref(), &run_began);
     let accounts = Arc::new(BusAccounts {
-        client: client.clone(),
+        client: bridge.client.clone(),
         login: folders.client_id.clone(),
-        link: link.clone(),
+        link: bridge.link.clone(),
     });
-    let core_path = core.as_ref().map(|file| file.path.clone());
     let processes = Arc::new(HostProcesses::new(
         Arc::new(host),
         plane.clone(),
         live.clone(),
         spawn_config(folders, config, level, server.as_ref()),
     ));
+    let plans = config.plans(folders)?;
+    let core_path = core.as_ref().map(|file| file.path.clone());
     let preparer = DiskPreparer::new(
         prepare_config(folders, config, core_path.clone()),
         accounts,
@@ -117,7 +100,7 @@ pub(super) async fn wire(
         ports: Ports {
             processes,
             preparer: Arc::new(preparer),
-            herald: news.clone(),
+            herald: bridge.news.clone(),
             memory: memory.clone(),
             clock: Clock::default(),
         },
@@ -131,23 +114,53 @@ pub(super) async fn wire(
             plugins_folder: folders.plugins.clone(),
         },
     });
+    let after = After {
+        memory,
+        live,
+        client: bridge.client.clone(),
+    };
     Ok(Wired {
         hub,
-        bridge: BridgeArgs {
-            client: client.clone(),
-            incoming: Arc::new(tokio::sync::Mutex::new(incoming)),
-            news,
-            link,
-        },
+        bridge,
         control: ControlArgs {
             tell_systemd: Arc::new(tell_systemd),
         },
-        after: After {
-            memory,
-            live,
-            client,
-        },
+        after,
     })
+}
+
+/// The way to the bus; tried from now on.
+fn bridge(folders: &Folders, server: Option<&Endpoint>, run_began: &Arc<Notify>) -> BridgeArgs {
+    let (client, incoming) = connect_forever(options(folders, server));
+    BridgeArgs {
+        client,
+        incoming: Arc::new(tokio::sync::Mutex::new(incoming)),
+        news: News::new(run_began.clone()),
+        link: Arc::new(watch::Sender::new(Link::default())),
+    }
+}
+
+/// Opens what is kept over restarts and ends what a predecessor left running.
+async fn take_over(
+    folders: &Folders,
+    config: &Config,
+) -> anyhow::Result<(Arc<DiskMemory>, Arc<LiveRuns>)> {
+    let (memory, notices) = DiskMemory::open(&folders.stores.join("launcher"))?;
+    let (live, more) = LiveRuns::open(&folders.run_private())?;
+    for notice in notices.iter().chain(&more) {
+        tracing::error!("{notice}");
+    }
+    let live = Arc::new(live);
+    end_leftovers(
+        &folders.home,
+        &folders.run_private(),
+        &live,
+        config.stop.signal,
+        config.stop.grace,
+    )
+    .await
+    .map_err(|text| anyhow!("{text}; nothing is started beside it"))?;
+    Ok((Arc::new(memory), live))
 }
 
 /// The core's file; its absence ends the start with the original's words (HP 1.5).
