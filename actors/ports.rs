@@ -35,7 +35,7 @@ pub struct Plan {
     pub rules: Rules,
     /// Size and number of its log files.
     pub logs: LogPolicy,
-    /// Arguments after argv[0].
+    /// Arguments after `argv[0]`.
     pub args: Vec<String>,
     /// Variables of its own, by name.
     pub env: BTreeMap<String, String>,

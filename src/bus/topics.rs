@@ -251,7 +251,7 @@ pub fn matches(filter: &str, topic: &str) -> bool {
 
 /// Whether every topic that `inner` lets through passes `outer` too, so that a right to `outer` covers `inner`.
 ///
-/// A topic is a filter that lets only itself through, hence [`matches`] is the same question.
+/// A topic is a filter that lets only itself through, hence [`matches()`] is the same question.
 #[must_use]
 pub fn contains(outer: &str, inner: &str) -> bool {
     if inner.starts_with('$') && outer.starts_with(['+', '#']) {

@@ -174,10 +174,10 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AtomicError> {
     sync_folder_of(path)
 }
 
-/// As [`write`], but never replaces anything: of two that write at once exactly one succeeds.
+/// As [`write()`], but never replaces anything: of two that write at once exactly one succeeds.
 ///
 /// # Errors
-/// `Exists` when something is there; else as [`write`].
+/// `Exists` when something is there; else as [`write()`].
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AtomicError> {
     let temporary = prepare(path, bytes, mode)?;
     temporary.persist_noclobber(path).map_err(|failed| {
@@ -199,7 +199,7 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AtomicError
 /// Tells whether it wrote. The mode of a file that is right otherwise is left alone.
 ///
 /// # Errors
-/// As [`write`]. A file that cannot be read is replaced.
+/// As [`write()`]. A file that cannot be read is replaced.
 pub fn write_if_different(path: &Path, bytes: &[u8], mode: u32) -> Result<bool, AtomicError> {
     if read(path, MAX_FILE_BYTES.max(bytes.len() as u64)).is_ok_and(|found| found == bytes) {
         return Ok(false);

@@ -1,6 +1,6 @@
 //! The auth service's place on the bus: requests come in without a socket, replies and events go out by the router.
 //!
-//! Invariants: requests are begun in the order in which they came; at most [`AT_ONCE`] are worked on; a receiver that
+//! Invariants: requests are begun in the order in which they came; at most `AT_ONCE` are worked on; a receiver that
 //! does not read delays its own reply only; a reply goes to an inbox or nowhere, as the core would otherwise write where
 //! its client may not.
 

@@ -83,7 +83,7 @@ impl Default for Config {
 /// What the file says of one plugin, its blocks merged over the defaults.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PluginConfig {
-    /// Arguments after argv[0].
+    /// Arguments after `argv[0]`.
     pub args: Vec<String>,
     /// Variables, by name.
     pub env: BTreeMap<String, String>,

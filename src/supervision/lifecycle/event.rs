@@ -149,7 +149,7 @@ pub enum Answer {
     Stale,
 }
 
-/// Result of [`Lifecycle::step`].
+/// Result of [`Lifecycle::step`](super::Lifecycle::step).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// What became of the event.
