@@ -8,10 +8,8 @@ use bus::wire::{
 
 use super::{Answer, Auth, AuthError, Call, Effect, clipped, now_ms};
 use crate::clients::{DEVICE, SERVICE, USER};
+use crate::credentials::ADMIN;
 use crate::roles::{Role, is_login};
-
-/// The administrator's login (HP 1.20).
-pub(crate) const ADMIN: &str = "admin";
 
 impl Auth {
     pub(super) async fn manage(&self, call: &Call) -> Result<Answer, AuthError> {

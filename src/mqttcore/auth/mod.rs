@@ -281,6 +281,3 @@ fn clipped(text: &str) -> String {
 fn now_ms() -> i64 {
     bus::wire::unix_ms(SystemTime::now())
 }
-
-#[cfg(test)]
-mod tests;

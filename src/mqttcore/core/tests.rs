@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Instant, SystemTime};
 
+use bus::client::{Endpoint, Incoming};
 use bus::wire::ClientProfile;
 use creds::token::Claims;
 use creds::{KeyPair, UnixTime};
@@ -789,4 +790,92 @@ async fn hostile_bytes_harm_nobody() {
     }
     assert!(admin.messages().await.is_empty(), "others are served");
     core.stop().await;
+}
+
+/// The client that launcher and hubcli use.
+async fn bus_client(
+    home: &Home,
+    login: &str,
+    endpoint: Endpoint,
+    filter: Option<&str>,
+) -> (bus::client::Client, tokio::sync::mpsc::Receiver<Incoming>) {
+    use std::os::unix::fs::MetadataExt;
+    let token = home.token(login);
+    let ca = std::fs::read(home.cert("caCert.pem")).unwrap();
+    let owner_uid = std::fs::metadata(&home.settings.folders.certs)
+        .unwrap()
+        .uid();
+    let credentials = move || {
+        Ok(bus::client::Credentials {
+            token: bus::client::Token::new(&token),
+            ca_pem: Some(ca.clone()),
+            owner_uid,
+        })
+    };
+    let mut options = bus::client::Options::new(login, vec![endpoint], Arc::new(credentials));
+    if let Some(filter) = filter {
+        options = options.subscribe(filter);
+    }
+    let patience = std::time::Duration::from_secs(20);
+    bus::client::connect_once(options, patience).await.unwrap()
+}
+
+#[tokio::test]
+async fn launcher_and_hubcli_talk_over_it_and_hear_its_end() {
+    let home = Home::new();
+    let core = home.start().await;
+    let local: Endpoint = format!("unix://{}", core.socket().display())
+        .parse()
+        .unwrap();
+    let network: Endpoint = format!("tcp://localhost:{}", core.port()).parse().unwrap();
+    let manage = bus::topics::rpc_filter("launcher", "manage");
+    let (launcher, mut requests) = bus_client(&home, "launcher", local, Some(&manage)).await;
+    let (admin, _reports) = bus_client(&home, "admin", network, None).await;
+    let serving = tokio::spawn(async move {
+        let mut served = 0;
+        while let Some(incoming) = requests.recv().await {
+            match incoming {
+                Incoming::Request(request) => {
+                    let result = match request.topic.as_str() {
+                        "rpc/launcher/manage/list/admin" => Ok(request.payload.to_vec()),
+                        other => Err(format!("no {other}")),
+                    };
+                    launcher.reply(&request, result).await.unwrap();
+                    served += 1;
+                }
+                Incoming::Disconnected { .. } => break,
+                Incoming::Connected { .. } | Incoming::Message { .. } => {}
+            }
+        }
+        served
+    });
+    let limit = std::time::Duration::from_secs(20);
+    // Larger than any buffer on the way.
+    let large = "x".repeat(3_000_000);
+    for payload in ["{}", &large] {
+        let topic = "rpc/launcher/manage/list/admin";
+        let reply = admin.call(topic, payload.to_owned(), limit).await.unwrap();
+        assert!(reply == payload.as_bytes());
+    }
+    let failed = admin
+        .call("rpc/launcher/manage/x/admin", "", limit)
+        .await
+        .unwrap_err();
+    assert!(
+        failed
+            .to_string()
+            .contains("no rpc/launcher/manage/x/admin"),
+        "{failed}"
+    );
+    let forged = admin.call("rpc/launcher/manage/list/joe", "", limit).await;
+    assert!(forged.is_err());
+    let args = r#"{"serviceID":"certs"}"#;
+    let reply = admin
+        .call("rpc/auth/manageClients/addService/admin", args, limit)
+        .await
+        .unwrap();
+    assert_eq!(reply, br#"{"token":""}"#);
+    core.stop().await;
+    assert_eq!(serving.await.unwrap(), 3);
+    admin.disconnected().await;
 }
