@@ -8,7 +8,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use creds::atomic::{self, AtomicError};
@@ -84,10 +85,12 @@ pub enum StartError {
     #[error(transparent)]
     Folders(#[from] FolderError),
     /// Another core of this home.
-    #[error("another core runs on {folder}; stop it first")]
+    #[error("another core{} runs on {home}; stop it first", listen::pid_text(*pid))]
     Running {
-        /// The locked folder.
-        folder: PathBuf,
+        /// The home.
+        home: PathBuf,
+        /// Its process, where it can be asked.
+        pid: Option<i32>,
     },
     /// The lock cannot be had.
     #[error("cannot lock {folder}")]
@@ -134,7 +137,7 @@ fn prepare(settings: &Settings) -> Result<Prepared, StartError> {
     let passwords = settings.password_file();
     let folder = passwords.parent().unwrap_or(Path::new("/")).to_owned();
     atomic::create_folder(&folder, 0o700).map_err(StoreError::from)?;
-    let lock = lock(&folder)?;
+    let lock = lock(&folder, settings)?;
     let store = Store::open(&passwords)?;
     let names = credentials::server_names(settings.config.host.as_deref());
     let credentials = Credentials::prepare(&settings.folders.certs, &names)?;
@@ -145,7 +148,7 @@ fn prepare(settings: &Settings) -> Result<Prepared, StartError> {
     })
 }
 
-fn lock(folder: &Path) -> Result<Flock<std::fs::File>, StartError> {
+fn lock(folder: &Path, settings: &Settings) -> Result<Flock<std::fs::File>, StartError> {
     let failed = |source| StartError::Lock {
         folder: folder.to_owned(),
         source,
@@ -154,7 +157,8 @@ fn lock(folder: &Path) -> Result<Flock<std::fs::File>, StartError> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
         if error == nix::errno::Errno::EWOULDBLOCK {
             StartError::Running {
-                folder: folder.to_owned(),
+                home: settings.folders.home.clone(),
+                pid: listen::listener(&settings.socket()),
             }
         } else {
             failed(error.into())
@@ -352,6 +356,7 @@ fn assemble(
         router: Arc::new(router),
         numbers: Arc::new(Numbers::new(secret)),
         jobs,
+        shared: Mutex::default(),
     });
     let reports = Reports {
         hub: Arc::downgrade(&hub),
@@ -382,6 +387,7 @@ fn assemble(
         monitor: Arc::new(ResourceMonitor::new(limits)),
         login_limit,
         closed: Notify::new(),
+        endings: AtomicU64::new(0),
     };
     Ok((Arc::new(floor), waiting))
 }

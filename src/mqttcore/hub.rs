@@ -7,13 +7,14 @@
 //!   that rights that change meanwhile hold.
 //! - A request to `auth` never reaches the router; nothing else is kept from it.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bus::wire::AUTH;
-use creds::token::TokenError;
+use creds::token::{self, TokenError};
 use mqtt5::broker::auth::{AuthProvider, AuthResult};
 use mqtt5::broker::events::{
     BrokerEventHandler, ClientConnectEvent, ClientPublishEvent, ClientSubscribeEvent,
@@ -25,7 +26,7 @@ use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use tokio::sync::mpsc;
 
 use crate::auth::{Auth, Call};
-use crate::connections::{Connection, Connections, Taken, Why};
+use crate::connections::{Connection, Connections, Taken, Why, lock};
 use crate::roles::{Asker, fits_login};
 use crate::service::{Job, Request};
 use crate::stream::Numbers;
@@ -44,7 +45,14 @@ pub struct Hub {
     pub numbers: Arc<Numbers>,
     /// To the auth service.
     pub jobs: mpsc::Sender<Job>,
+    /// Every shared filter ever subscribed: the library keeps a counter of each for ever.
+    pub shared: Mutex<HashSet<String>>,
 }
+
+/// The longest filter, in bytes.
+const MAX_FILTER: usize = 1024;
+/// The most shared filters in the life of a core.
+const MAX_SHARED: usize = 4096;
 
 /// The router, as the library wants it.
 pub type MessageRouterRef = Arc<MessageRouter>;
@@ -75,6 +83,22 @@ impl Hub {
     #[must_use]
     pub fn may_subscribe(&self, login: &str, mqtt_id: &str, filter: &str) -> bool {
         self.judge(login, mqtt_id, |asker| asker.may_subscribe(filter))
+    }
+
+    /// Whether the library's memory allows for this filter.
+    fn has_room(&self, filter: &str) -> bool {
+        if filter.len() > MAX_FILTER {
+            return false;
+        }
+        if !filter.starts_with("$share/") {
+            return true;
+        }
+        let mut shared = lock(&self.shared);
+        if !shared.contains(filter) && shared.len() >= MAX_SHARED {
+            return false;
+        }
+        shared.insert(filter.to_owned());
+        true
     }
 
     /// Takes away what open connections of `login` may no longer have.
@@ -120,8 +144,10 @@ impl Hub {
     ) -> Result<&'static str, Refusal> {
         let clients = self.auth.store.now();
         let Some(entry) = clients.get(login).filter(|_| login != AUTH) else {
-            // As slow as a wrong password.
-            self.auth.passwords.fits(b"", None).await;
+            // What might be a password takes as long as a wrong one of somebody known.
+            if !password.is_some_and(is_token) {
+                self.auth.passwords.fits(b"", None).await;
+            }
             return Err(Refusal::Unknown);
         };
         if connection
@@ -134,8 +160,8 @@ impl Hub {
         let password = password
             .filter(|p| !p.is_empty())
             .ok_or(Refusal::NoPassword)?;
-        let token = std::str::from_utf8(password).map_err(|_| TokenError::Malformed);
-        match token.and_then(|token| self.auth.tokens.admit(token.trim(), login, &clients)) {
+        let text = std::str::from_utf8(password).map_err(|_| TokenError::Malformed);
+        match text.and_then(|text| self.auth.tokens.admit(text.trim(), login, &clients)) {
             Ok(()) => Ok("token"),
             Err(TokenError::Malformed) => {
                 let hash = entry.password_hash.as_str();
@@ -148,6 +174,10 @@ impl Hub {
             Err(error) => Err(Refusal::Token(error)),
         }
     }
+}
+
+fn is_token(password: &[u8]) -> bool {
+    std::str::from_utf8(password).is_ok_and(|text| token::peek(text.trim()).is_ok())
 }
 
 /// Why a login is refused; for the log, the client only gets the reason code.
@@ -257,7 +287,8 @@ impl AuthProvider for Gate {
         user_id: Option<&'a str>,
         filter: &'a str,
     ) -> Later<'a, bool> {
-        let allowed = user_id.is_some_and(|login| self.hub.may_subscribe(login, client_id, filter));
+        let allowed = user_id.is_some_and(|login| self.hub.may_subscribe(login, client_id, filter))
+            && self.hub.has_room(filter);
         if allowed {
             self.connection.note_filter(filter);
         }

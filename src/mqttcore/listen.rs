@@ -12,6 +12,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mqtt5::broker::client_handler::ClientHandler;
@@ -76,7 +77,8 @@ pub enum ListenError {
     },
 }
 
-fn pid_text(pid: Option<i32>) -> String {
+/// `" (pid 7)"`, or nothing.
+pub(crate) fn pid_text(pid: Option<i32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
 }
 
@@ -113,11 +115,10 @@ pub async fn port(port: u16) -> Result<Vec<TcpListener>, ListenError> {
 /// # Errors
 /// Somebody listens there, or it cannot be made.
 pub fn path(path: &Path) -> Result<UnixListener, ListenError> {
-    if let Ok(other) = std::os::unix::net::UnixStream::connect(path) {
-        let pid = getsockopt(&other, sockopt::PeerCredentials).map(|peer| peer.pid());
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(ListenError::InUse {
             path: path.to_owned(),
-            pid: pid.ok(),
+            pid: listener(path),
         });
     }
     let made = || {
@@ -137,6 +138,13 @@ pub fn path(path: &Path) -> Result<UnixListener, ListenError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// The process that listens on a socket file.
+pub(crate) fn listener(path: &Path) -> Option<i32> {
+    let other = std::os::unix::net::UnixStream::connect(path).ok()?;
+    let peer = getsockopt(&other, sockopt::PeerCredentials).ok()?;
+    Some(peer.pid())
 }
 
 /// Listens on the abstract socket `name`.
@@ -170,7 +178,12 @@ pub struct Floor {
     pub login_limit: Duration,
     /// Told at each end of a connection.
     pub closed: Notify,
+    /// How many connections have ended.
+    pub endings: AtomicU64,
 }
+
+/// After so many ends of connections the library is told to forget what it keeps of them.
+const SWEEP_EVERY: u64 = 64;
 
 /// Accepts on the network.
 pub async fn accept_network(floor: Arc<Floor>, listener: TcpListener, acceptor: TlsAcceptor) {
@@ -247,6 +260,13 @@ impl Drop for Visit {
     fn drop(&mut self) {
         self.floor.hub.connections.close(&self.connection);
         self.floor.closed.notify_waiters();
+        let endings = self.floor.endings.fetch_add(1, Ordering::Relaxed);
+        if endings % SWEEP_EVERY == SWEEP_EVERY - 1
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let router = Arc::clone(&self.floor.hub.router);
+            runtime.spawn(async move { router.sweep_sessions().await });
+        }
     }
 }
 

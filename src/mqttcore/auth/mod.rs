@@ -178,6 +178,12 @@ pub enum AuthError {
         /// Its type.
         found: String,
     },
+    /// A capability that cannot be a level of a topic.
+    #[error("invalid capability '{capability}'")]
+    BadCapability {
+        /// At most 64 characters of it.
+        capability: String,
+    },
     /// A service that would fill the memory.
     #[error("service '{id}' has registered {limit} capabilities already")]
     TooManyCapabilities {

@@ -7,7 +7,7 @@ use bus::wire::{
 
 use super::{Answer, Auth, AuthError, Call, clipped};
 use crate::clients::SERVICE;
-use crate::roles::Role;
+use crate::roles::{Role, is_login};
 
 /// The most capabilities one service may register.
 const MAX_CAPABILITIES: usize = 256;
@@ -88,6 +88,11 @@ impl Auth {
             return Err(AuthError::NotAService {
                 id: clipped(id),
                 found: clipped(&profile.client_type),
+            });
+        }
+        if !is_login(&args.capability) {
+            return Err(AuthError::BadCapability {
+                capability: clipped(&args.capability),
             });
         }
         if self.permissions().count(id) >= MAX_CAPABILITIES {
