@@ -14,7 +14,7 @@ use actors::hub::{CoreSetup, Hub, HubParts, Node, Stage};
 use actors::inventory;
 use actors::memory::{DiskMemory, LiveRuns};
 use actors::news::News;
-use actors::ports::{Clock, FileFacts, Ports};
+use actors::ports::{Clock, FileFacts, Memory, Ports};
 use actors::prepare::{Credentials, DiskPreparer, PrepareConfig};
 use anyhow::{Context, anyhow};
 use bus::client::{Client, Endpoint, Options, connect_forever};
@@ -151,6 +151,10 @@ async fn take_over(
         tracing::error!("{notice}");
     }
     let live = Arc::new(live);
+    // Run numbers are written a moment later than records; a launcher that was killed in between must not repeat one.
+    for run in live.all() {
+        memory.keep_run(&run.id, run.run);
+    }
     end_leftovers(
         &folders.home,
         &folders.run_private(),
