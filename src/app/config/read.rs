@@ -135,9 +135,12 @@ enum Unread {
 }
 
 fn bytes_of(file: &Path) -> Result<Vec<u8>, Unread> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Unread::Missing,
-        _ => Unread::Failed(error),
+    let failed = |error: io::Error| {
+        if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) {
+            Unread::Missing
+        } else {
+            Unread::Failed(error)
+        }
     };
     // Without blocking: opening a FIFO would wait for a writer for ever.
     let opened = File::options()
