@@ -31,14 +31,21 @@ pub(super) struct Failure {
     pub(super) exit: ExitCode,
     /// What went wrong, in the original's words where it has some.
     pub(super) text: String,
-    /// What went before, on standard output, as the original does for `stop`.
+    /// What to do about it.
+    pub(super) hint: String,
+    /// More about it.
+    pub(super) more: Box<More>,
+}
+
+/// What some failures have beside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct More {
+    /// What goes before, on standard output, as the original does for `stop`.
     pub(super) out: String,
-    /// More about it, a line each: how a plugin ended.
+    /// How a plugin ended, a line each.
     pub(super) details: Vec<String>,
     /// The last lines of a plugin.
     pub(super) tail: Vec<String>,
-    /// What to do about it.
-    pub(super) hint: String,
 }
 
 impl Failure {
@@ -46,10 +53,8 @@ impl Failure {
         Failure {
             exit,
             text: text.into(),
-            out: String::new(),
-            details: Vec::new(),
-            tail: Vec::new(),
             hint: hint.into(),
+            more: Box::default(),
         }
     }
 
@@ -68,7 +73,7 @@ impl Failure {
             out: if json {
                 String::new()
             } else {
-                self.out.clone()
+                self.more.out.clone()
             },
             err,
             exit: self.exit,
@@ -88,8 +93,8 @@ impl Failure {
         let shown = Shown {
             error: &self.text,
             hint: &self.hint,
-            details: &self.details,
-            tail: &self.tail,
+            details: &self.more.details,
+            tail: &self.more.tail,
         };
         // A struct of texts is always JSON.
         let mut text = serde_json::to_string(&shown).unwrap_or_default();
@@ -99,10 +104,10 @@ impl Failure {
 
     fn lines(&self, paint: Paint) -> String {
         let mut lines = format!("{}  {}\n", paint.red("ERROR:"), escaped(&self.text));
-        for detail in &self.details {
+        for detail in &self.more.details {
             lines.push_str(&format!("        {}\n", escaped(detail)));
         }
-        for line in &self.tail {
+        for line in &self.more.tail {
             lines.push_str(&format!("        | {}\n", escaped(line)));
         }
         lines.push_str(&format!(

@@ -4,6 +4,7 @@
 //! ends with what can be done about it; nothing that came over the bus reaches a terminal with control characters.
 
 mod cli;
+mod core;
 mod exit;
 mod say;
 mod session;
@@ -13,7 +14,7 @@ mod work;
 pub use exit::ExitCode;
 
 use crate::app::paths::{Folders, Overrides, Surroundings};
-use cli::{Cli, Command};
+use cli::{Cli, Command, Deed};
 use exit::Failure;
 use say::{Paint, Said};
 use std::ffi::OsString;
@@ -49,7 +50,11 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
     let folders = folders(cli)?;
     let view = work::View {
         json: cli.json,
-        table: table::Style::of_this_terminal(cli.nowrap),
+        table: if cli.json {
+            table::Style::for_programs()
+        } else {
+            table::Style::of_this_terminal(cli.nowrap)
+        },
         logs: folders.logs.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -58,10 +63,21 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
         .map_err(|error| Failure::failed(format!("cannot start: {error}"), "try again"))?;
     runtime.block_on(async {
         let session = session::Session::open(cli, &folders).await?;
+        if let Command::One(deed @ (Deed::Stop | Deed::Restart), name) = &command
+            && is_core(name, &folders)
+        {
+            let again = || session::Session::open(cli, &folders);
+            return core::perform(session, *deed, name, &view, again).await;
+        }
         let said = work::perform(&session, &command, &view).await;
         session.close().await;
         said
     })
+}
+
+/// Whether a name is the core's: its id, or a file among the hub's programs that is no plugin (T41).
+fn is_core(name: &str, folders: &Folders) -> bool {
+    name == "core" || folders.bin.join(name).is_file() && !folders.plugins.join(name).exists()
 }
 
 fn folders(cli: &Cli) -> Result<Folders, Failure> {

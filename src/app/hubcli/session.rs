@@ -66,6 +66,13 @@ impl Session {
         self.client.close().await;
     }
 
+    /// Waits until the connection has ended, at most `within`; whether it has.
+    pub(super) async fn is_gone_within(&self, within: Duration) -> bool {
+        tokio::time::timeout(within, self.client.disconnected())
+            .await
+            .is_ok()
+    }
+
     async fn call(&self, capability: &str, request: &Request) -> Result<Vec<u8>, Asked> {
         let topic = address(capability, request.method().name(), &self.login)?;
         let reply = self

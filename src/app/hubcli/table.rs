@@ -40,7 +40,20 @@ impl Style {
             width: if terminal && !nowrap { width() } else { None },
             nowrap: nowrap && terminal,
             now_ms: Timestamp::now().as_millisecond(),
-            zone: TimeZone::system(),
+            zone: bus::wire::local_zone(),
+        }
+    }
+}
+
+impl Style {
+    /// For output that programs read.
+    pub(super) fn for_programs() -> Self {
+        Style {
+            paint: Paint::Plain,
+            width: None,
+            nowrap: false,
+            now_ms: Timestamp::now().as_millisecond(),
+            zone: TimeZone::UTC,
         }
     }
 }

@@ -12,6 +12,10 @@ use bus::golang::encode;
 use bus::rpc::{Reply, Request, not_found};
 use bus::wire::{GetPluginReply, ListArgs, NameArgs, PluginInfo, StopAllArgs, UNKNOWN};
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// A plugin that failed without last lines is asked about once more after this time.
+const TAIL_DELAY: Duration = Duration::from_millis(250);
 
 /// How results are shown.
 #[derive(Debug, Clone)]
@@ -41,7 +45,7 @@ pub(super) async fn perform(
         Command::StopAll => {
             let request = Request::StopAllPlugins(StopAllArgs::default());
             launcher.ask(&request).await.map_err(|mut failure| {
-                failure.out = format!("Stop all failed: {}\n", escaped(&failure.text));
+                failure.more.out = format!("Stop all failed: {}\n", escaped(&failure.text));
                 failure
             })?;
             told(launcher, "All services stopped", view).await
@@ -49,22 +53,37 @@ pub(super) async fn perform(
     }
 }
 
-async fn one(launcher: &impl Ask, deed: Deed, name: &str, view: &View) -> Result<Said, Failure> {
+/// The request for something to be done with one plugin.
+pub(super) fn request(deed: Deed, name: &str) -> Request {
     let args = NameArgs {
         name: name.to_owned(),
     };
-    let request = match deed {
+    match deed {
         Deed::Start => Request::StartPlugin(args),
         Deed::Stop => Request::StopPlugin(args),
         Deed::Restart => Request::RestartPlugin(args),
         Deed::Enable => Request::EnablePlugin(args),
         Deed::Disable => Request::DisablePlugin(args),
-    };
-    match launcher.ask(&request).await {
+    }
+}
+
+async fn one(launcher: &impl Ask, deed: Deed, name: &str, view: &View) -> Result<Said, Failure> {
+    match launcher.ask(&request(deed, name)).await {
         Ok(Reply::Info(info)) if view.json => Ok(Said::done(line(&encode(&*info)))),
         Ok(Reply::Info(info)) => told(launcher, &outcome(deed, &info), view).await,
         Ok(Reply::List(_) | Reply::Plugin(_) | Reply::Empty) => Err(unexpected()),
         Err(failure) => Err(explained(launcher, deed, name, failure, view).await),
+    }
+}
+
+/// How one is, for programs.
+pub(super) async fn shown_one(launcher: &impl Ask, name: &str) -> Result<Said, Failure> {
+    let args = NameArgs {
+        name: name.to_owned(),
+    };
+    match launcher.ask(&Request::GetPlugin(args)).await? {
+        Reply::Plugin(plugin) => Ok(Said::done(line(&encode(&plugin.info)))),
+        Reply::List(_) | Reply::Info(_) | Reply::Empty => Err(unexpected()),
     }
 }
 
@@ -94,7 +113,11 @@ fn outcome(deed: Deed, info: &PluginInfo) -> String {
 }
 
 /// A sentence, then how all are; for programs only the latter.
-async fn told(launcher: &impl Ask, sentence: &str, view: &View) -> Result<Said, Failure> {
+pub(super) async fn told(
+    launcher: &impl Ask,
+    sentence: &str,
+    view: &View,
+) -> Result<Said, Failure> {
     let plugins = list(launcher).await?;
     let list = shown(&plugins, view);
     Ok(Said::done(if view.json {
@@ -133,7 +156,7 @@ fn line(json: &[u8]) -> String {
 }
 
 /// A failure with more about its cause.
-async fn explained(
+pub(super) async fn explained(
     launcher: &impl Ask,
     deed: Deed,
     name: &str,
@@ -141,7 +164,7 @@ async fn explained(
     view: &View,
 ) -> Failure {
     if deed == Deed::Stop {
-        failure.out = format!(
+        failure.more.out = format!(
             "Stop {} failed: {}\n",
             escaped(name),
             escaped(&failure.text)
@@ -156,17 +179,37 @@ async fn explained(
     }
     match deed {
         Deed::Start | Deed::Restart => {
-            let request = Request::GetPlugin(NameArgs {
-                name: name.to_owned(),
-            });
             // A launcher that cannot explain leaves the bare error.
-            if let Ok(Reply::Plugin(plugin)) = launcher.ask(&request).await {
+            if let Some(plugin) = account(launcher, name).await {
                 explain(&mut failure, &plugin, view);
             }
         }
         Deed::Stop | Deed::Enable | Deed::Disable => {}
     }
     failure
+}
+
+/// The launcher's account of a plugin that failed.
+async fn account(launcher: &impl Ask, name: &str) -> Option<Box<GetPluginReply>> {
+    let request = Request::GetPlugin(NameArgs {
+        name: name.to_owned(),
+    });
+    let mut found = None;
+    for again in [false, true] {
+        if again {
+            // It is being tried again at this moment, and has no last lines until that has ended too.
+            tokio::time::sleep(TAIL_DELAY).await;
+        }
+        let Ok(Reply::Plugin(plugin)) = launcher.ask(&request).await else {
+            return found;
+        };
+        let is_told = !plugin.why.tail.is_empty() || plugin.info.phase == "blocked";
+        found = Some(plugin);
+        if is_told {
+            break;
+        }
+    }
+    found
 }
 
 /// How the plugin ended, its last lines, and what comes next.
@@ -177,16 +220,20 @@ fn explain(failure: &mut Failure, plugin: &GetPluginReply, view: &View) {
     if ended && !why.last_exit.text.is_empty() {
         let run = why.last_exit.run;
         failure
+            .more
             .details
             .push(format!("{} run {run}: {}", info.name, why.last_exit.text));
     } else if !why.text.is_empty() {
-        failure.details.push(why.text.clone());
+        failure.more.details.push(why.text.clone());
     }
     if info.restarts != UNKNOWN && why.next_start_mse > 0 {
         let next = table::in_words(why.next_start_mse.saturating_sub(view.table.now_ms));
-        failure.details.push(format!("it is tried again {next}"));
+        failure
+            .more
+            .details
+            .push(format!("it is tried again {next}"));
     }
-    failure.tail.clone_from(&why.tail);
+    failure.more.tail.clone_from(&why.tail);
     let log = log_of(&info.name, view);
     failure.hint = if why.hint.is_empty() {
         format!("its log is {}", log.display())

@@ -148,7 +148,7 @@ impl ConnectError {
                 "is the launcher running? start it, or name the hub with --home or --server"
             }
             ConnectError::Credentials(_) => {
-                "the core writes the credentials when it starts first; is --home right, and may this user read them?"
+                "the core writes the credentials when it starts first; are --home and --login right, and may this user read them?"
             }
             ConnectError::Unreachable { .. } | ConnectError::Timeout { .. } => {
                 "check address and network, and whether the core hangs (logs/core.log)"

@@ -215,8 +215,7 @@ fn new_client_id(login: &str) -> String {
         .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
         .take(24)
         .collect();
-    let now = jiff::Zoned::now();
-    let millis = now.timestamp().as_millisecond();
+    let millis = jiff::Timestamp::now().as_millisecond();
     // A clock that stands or steps back must not give the same text again.
     let unique = LAST
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
@@ -224,7 +223,8 @@ fn new_client_id(login: &str) -> String {
         })
         .map_or(millis, |last| millis.max(last.saturating_add(1)));
     let shown = jiff::Timestamp::from_millisecond(unique)
-        .map_or(now.clone(), |stamp| stamp.to_zoned(now.time_zone().clone()));
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+        .to_zoned(crate::wire::local_zone());
     let chance: u32 = rand::random();
     format!(
         "{login}-{host}-{}.{:03}-{chance:08x}",

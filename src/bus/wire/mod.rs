@@ -13,4 +13,4 @@ pub use auth::*;
 pub use clients::*;
 pub use launcher::*;
 pub use thing::*;
-pub use time::{local_time, td_time, unix_ms};
+pub use time::{local_time, local_zone, td_time, unix_ms};

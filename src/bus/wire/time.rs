@@ -50,6 +50,18 @@ fn td_in_zone(time: SystemTime, zone: TimeZone) -> String {
     )
 }
 
+/// The local zone, found without a look through the whole database of zones, for programs that live for a moment.
+#[must_use]
+pub fn local_zone() -> TimeZone {
+    if std::env::var_os("TZ").is_some() {
+        return TimeZone::system();
+    }
+    std::fs::read("/etc/localtime")
+        .ok()
+        .and_then(|data| TimeZone::tzif("Local", &data).ok())
+        .unwrap_or_else(TimeZone::system)
+}
+
 /// Unix milliseconds, the unit of every `…MSE`; 0 for times before 1970.
 #[must_use]
 pub fn unix_ms(time: SystemTime) -> i64 {

@@ -210,7 +210,10 @@ fn a_failed_stop_says_so_where_the_original_does() {
         said.err
     );
     let failure = on(&Command::StopAll).unwrap_err();
-    assert_eq!(failure.out, "Stop all failed: operation not permitted\n");
+    assert_eq!(
+        failure.more.out,
+        "Stop all failed: operation not permitted\n"
+    );
 }
 
 #[test]

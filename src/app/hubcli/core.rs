@@ -1,0 +1,79 @@
+//! Stopping or restarting the core: the bus goes with it, and with the bus every answer (T41).
+//!
+//! Invariant: what is said was seen: that the hub is gone, or that it is back.
+
+use super::cli::Deed;
+use super::exit::{ExitCode, Failure};
+use super::say::Said;
+use super::session::{Ask, Session};
+use super::work::{self, View};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a core may take to go, its grace included.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// How long it may take to come back.
+const BACK_WITHIN: Duration = Duration::from_secs(20);
+/// How often it is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Stops or restarts the core, which this launcher calls `name`; `again` connects anew.
+pub(super) async fn perform<Opening>(
+    session: Session,
+    deed: Deed,
+    name: &str,
+    view: &View,
+    again: impl Fn() -> Opening,
+) -> Result<Said, Failure>
+where
+    Opening: Future<Output = Result<Session, Failure>>,
+{
+    match session.ask(&work::request(deed, name)).await {
+        // The answer may have come before the deed, or gone with the core.
+        Ok(_) => {}
+        Err(lost) if lost.exit == ExitCode::NoConnection => {}
+        Err(failure) => return Err(work::explained(&session, deed, name, failure, view).await),
+    }
+    if !session.is_gone_within(GONE_WITHIN).await {
+        let sentence = format!("Service '{name}' is still there");
+        return work::told(&session, &sentence, view).await;
+    }
+    if deed == Deed::Stop {
+        return Ok(stopped(name, view));
+    }
+    let session = back(again).await?;
+    let said = if view.json {
+        work::shown_one(&session, name).await
+    } else {
+        work::told(&session, &format!("Service '{name}' restarted"), view).await
+    };
+    session.close().await;
+    said
+}
+
+fn stopped(name: &str, view: &View) -> Said {
+    // Nobody is left who could tell programs more.
+    Said::done(if view.json {
+        "{}\n".to_owned()
+    } else {
+        format!(
+            "Service '{name}' stopped\n\
+             There is no bus now: hubcli works again after a restart of the launcher.\n"
+        )
+    })
+}
+
+/// A new connection as soon as there can be one.
+async fn back<Opening>(again: impl Fn() -> Opening) -> Result<Session, Failure>
+where
+    Opening: Future<Output = Result<Session, Failure>>,
+{
+    let until = Instant::now() + BACK_WITHIN;
+    loop {
+        match again().await {
+            Ok(session) => return Ok(session),
+            Err(failure) if Instant::now() >= until => return Err(failure),
+            Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
+}
