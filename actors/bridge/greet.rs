@@ -82,11 +82,20 @@ async fn prove_ready(core: &Arc<Seat>) {
             // The connection was to a run that is over.
             return;
         }
-        // Before its process is known to the seat it would be too early, and nobody would repeat it.
-        if view.phase == PhaseName::Starting && core.child().is_some() {
-            core.post(Event::Ready { run });
+        match view.phase {
+            // Before its process is known to the seat it would be too early, and nobody would repeat it.
+            PhaseName::Starting if core.child().is_some() => core.post(Event::Ready { run }),
+            PhaseName::Preparing | PhaseName::Starting => {}
+            // It is ready, or the login was to a core that is not ours.
+            PhaseName::Running
+            | PhaseName::Stopped
+            | PhaseName::Blocked
+            | PhaseName::Stopping
+            | PhaseName::Killing
+            | PhaseName::Backoff
+            | PhaseName::Foreign => return,
         }
-        if view.phase == PhaseName::Running || views.changed().await.is_err() {
+        if views.changed().await.is_err() {
             return;
         }
     }

@@ -23,7 +23,8 @@ pub async fn end_leftovers(
     grace: Duration,
 ) -> Result<usize, String> {
     let recorded = live.all();
-    let sweep = Sweep::new(home, recorded.iter().map(record_of).collect());
+    let fifos = recorded.iter().flat_map(|run| run.fifos.iter().cloned());
+    let sweep = Sweep::new(home, recorded.iter().map(record_of).collect()).holding(fifos.collect());
     let looking = sweep.clone();
     let found = tokio::task::spawn_blocking(move || looking.find())
         .await
@@ -74,7 +75,7 @@ fn report(leftover: &Leftover, recorded: &[LiveRun]) {
             .iter()
             .find(|run| run.pid == member.pid)
             .map_or_else(String::new, |run| format!("{} run {}", run.id, run.run)),
-        Evidence::Related => "a plugin".to_owned(),
+        Evidence::HoldsFifo | Evidence::Related => "a plugin".to_owned(),
     };
     tracing::warn!(
         pid = member.pid,

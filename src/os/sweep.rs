@@ -4,6 +4,7 @@
 //! when it is found and again when it is held (T1); call it before the first run is started, as it does not tell our
 //! own runs from those of the launcher before us.
 
+use crate::fifo;
 use crate::marker::Marker;
 use crate::pidfd::{Pidfd, PidfdError};
 use crate::process::Member;
@@ -12,7 +13,7 @@ use crate::tree::wants_continue;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use supervision::exit::signal_name;
 use thiserror::Error;
@@ -37,6 +38,8 @@ pub enum Evidence {
     Marked(Marker),
     /// It is in the records.
     Recorded,
+    /// Its output goes into the FIFO of a run that is in the records.
+    HoldsFifo,
     /// It is in the process group of such a one, or came from one.
     Related,
 }
@@ -93,6 +96,7 @@ fn list(pids: &[i32]) -> String {
 pub struct Sweep {
     home: OsString,
     records: Vec<Record>,
+    fifos: Vec<PathBuf>,
 }
 
 impl Sweep {
@@ -102,7 +106,16 @@ impl Sweep {
         Sweep {
             home: home.as_os_str().to_owned(),
             records,
+            fifos: Vec::new(),
         }
+    }
+
+    /// Looks also for what holds one of these FIFOs: a program may overwrite its environment, leave its group and lose
+    /// its parent, and still write into the log (crates.md §2).
+    #[must_use]
+    pub fn holding(mut self, fifos: Vec<PathBuf>) -> Sweep {
+        self.fifos = fifos;
+        self
     }
 
     /// The leftovers, in order of their numbers, in one pass over the process table. Zombies are none.
@@ -114,6 +127,7 @@ impl Sweep {
         let me = i32::try_from(std::process::id()).unwrap_or(-1);
         let spared = ancestors(&table, me);
         let boot_id = table::boot_id().map_err(SweepError::Table)?;
+        let held = self.held_fifos();
         let mut found = BTreeMap::new();
         for (pid, stat) in &table {
             if spared.contains(pid) {
@@ -129,6 +143,11 @@ impl Sweep {
                 Marks::Run { marker, home } if home == self.home => Evidence::Marked(marker),
                 Marks::Run { .. } | Marks::None | Marks::Empty | Marks::Hidden if recorded => {
                     Evidence::Recorded
+                }
+                Marks::Run { .. } | Marks::None | Marks::Empty | Marks::Hidden
+                    if holds(*pid, &held) =>
+                {
+                    Evidence::HoldsFifo
                 }
                 Marks::Run { .. } | Marks::None | Marks::Empty | Marks::Hidden => continue,
             };
@@ -149,6 +168,16 @@ impl Sweep {
                 })
             })
             .collect())
+    }
+
+    /// The FIFOs that somebody holds, as the links of `/proc` spell them.
+    fn held_fifos(&self) -> HashSet<PathBuf> {
+        self.fifos
+            .iter()
+            // When it cannot be asked, looking is the safe answer.
+            .filter(|path| fifo::is_held(path).unwrap_or(true))
+            .filter_map(|path| path.canonicalize().ok())
+            .collect()
     }
 
     /// Ends these leftovers and what they fork meanwhile: `signal`, after `grace` SIGKILL. Completes when all are gone; a
@@ -204,6 +233,21 @@ fn snapshot() -> io::Result<HashMap<i32, Stat>> {
         }
     }
     Ok(table)
+}
+
+/// Whether a process has one of these files open. One whose descriptors we may not see has none of ours.
+fn holds(pid: i32, files: &HashSet<PathBuf>) -> bool {
+    if files.is_empty() {
+        return false;
+    }
+    let Ok(links) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    links.flatten().any(|link| {
+        link.path()
+            .read_link()
+            .is_ok_and(|file| files.contains(&file))
+    })
 }
 
 /// A process and everything it came from; the first process of the machine always.
@@ -426,5 +470,34 @@ mod tests {
         }];
         assert_eq!(Sweep::new(scene.folder(), records).find().unwrap().len(), 1);
         eventually(|| lives(run.pid()).then_some(())).await;
+    }
+
+    #[tokio::test]
+    async fn who_only_holds_the_output_of_a_run_is_found_and_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one.1");
+        fifo::create(&path).unwrap();
+        let mut holder = Command::new("sleep")
+            .arg("1000")
+            .env_clear()
+            .process_group(0)
+            .stdout(fifo::open_for_child(&path).unwrap())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(holder.id()).unwrap();
+        let without = Sweep::new(folder.path(), Vec::new());
+        assert_eq!(without.find().unwrap(), []);
+        let sweep = without.holding(vec![path]);
+        let found = sweep.find().unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(
+            (found[0].member.pid, &found[0].evidence),
+            (pid, &Evidence::HoldsFifo)
+        );
+        sweep
+            .end(&found, libc::SIGTERM, Duration::from_secs(10))
+            .await
+            .unwrap();
+        assert!(!holder.wait().unwrap().success());
     }
 }
