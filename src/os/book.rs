@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use supervision::ExitStatus;
 
-/// How long an orphan without a readable environment may be one that is just executing a program.
-const DOUBT: Duration = Duration::from_millis(50);
+/// How long an orphan may take to get its program; one that hangs there must not keep every tree from being over.
+const DOUBT: Duration = Duration::from_secs(10);
 
 /// For so long, at most five times, the thread waits when everybody of a tree is to be found at once: shorter than any
 /// timer, and only while somebody is between two programs.
@@ -92,6 +92,8 @@ struct Stranger {
     since: Instant,
     /// It was alive when last seen.
     alive: bool,
+    /// That it is a stranger is certain: an environment is set at exec, and a new one comes from the old.
+    certain: bool,
 }
 
 enum Owner {
@@ -239,7 +241,7 @@ impl Book {
                 }
             }
             Owner::Unsure => {
-                self.note_stranger(pid, &stat);
+                self.note_stranger(pid, &stat, false);
                 outlook.doubt = true;
             }
             Owner::Nobody => self.settle_stranger(pid, &stat, outlook),
@@ -249,7 +251,9 @@ impl Book {
 
     fn settle_stranger(&mut self, pid: i32, stat: &Stat, outlook: &mut Outlook) {
         let many = self.strangers.len() > MANY_ZOMBIES;
-        let waited = self.note_stranger(pid, stat);
+        // What a process forks that is just being started can be seen before that one is in the book.
+        let certain = self.expected.is_empty();
+        let waited = self.note_stranger(pid, stat, certain);
         if !stat.has_ended() {
             return;
         }
@@ -262,12 +266,13 @@ impl Book {
     }
 
     /// Notes an orphan without a run; tells how long it has been as it is now.
-    fn note_stranger(&mut self, pid: i32, stat: &Stat) -> Duration {
+    fn note_stranger(&mut self, pid: i32, stat: &Stat, certain: bool) -> Duration {
         let alive = !stat.has_ended();
-        if let Some(known) = self.strangers.get(&pid)
+        if let Some(known) = self.strangers.get_mut(&pid)
             && known.start_ticks == stat.start_ticks
             && known.alive == alive
         {
+            known.certain |= certain;
             return known.since.elapsed();
         }
         let stranger = Stranger {
@@ -275,6 +280,7 @@ impl Book {
             comm: stat.comm.clone(),
             since: Instant::now(),
             alive,
+            certain,
         };
         self.strangers.insert(pid, stranger);
         Duration::ZERO
@@ -294,9 +300,7 @@ impl Book {
         }
         let known = self.strangers.get(&pid);
         let known = known.filter(|s| s.start_ticks == stat.start_ticks && s.alive);
-        // It does not change: an environment is set at exec, and a new one comes from the old.
-        let decided = known.is_some_and(|s| s.since.elapsed() >= DOUBT);
-        if decided {
+        if known.is_some_and(|s| s.certain || s.since.elapsed() >= DOUBT) {
             return Ok(Owner::Nobody);
         }
         match table::marks(pid)? {

@@ -107,7 +107,8 @@ pub fn is_held(path: &Path) -> Result<bool, FifoError> {
 }
 
 /// Whether any process holds the FIFO for writing, asked of our own reading end; what was written may still be unread.
-/// True as long as nobody has had it open for writing since `reader` was opened.
+/// True as long as nobody has had it open for writing since `reader` was opened; and for a moment while another process
+/// is being started, which has copies of our descriptors until its exec.
 #[must_use]
 pub fn has_writer(reader: impl AsFd) -> bool {
     let mut fds = [nix::poll::PollFd::new(
@@ -144,7 +145,8 @@ fn open(options: &mut OpenOptions, flags: OFlag, path: &Path) -> Result<File, Fi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Write};
+    use crate::testing::{drain, shortly};
+    use std::io::Write;
 
     fn fifo() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -175,7 +177,7 @@ mod tests {
         let child = open_for_child(&path).unwrap();
         assert!(is_held(&path).unwrap());
         drop(child);
-        assert!(!is_held(&path).unwrap());
+        shortly(|| !is_held(&path).unwrap());
         fs::remove_file(&path).unwrap();
         assert!(!is_held(&path).unwrap());
     }
@@ -189,10 +191,8 @@ mod tests {
         child.write_all(b"last words").unwrap();
         assert!(has_writer(&reader));
         drop(child);
-        assert!(!has_writer(&reader));
-        let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "last words");
+        shortly(|| !has_writer(&reader));
+        assert_eq!(drain(&mut reader), "last words");
     }
 
     #[test]

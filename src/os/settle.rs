@@ -102,10 +102,9 @@ fn reset_dispositions() -> Result<(), SetupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Helper;
+    use crate::testing::{Helper, drain};
     use crate::{Output, fifo, limits};
     use std::fs::File;
-    use std::io::Read;
     use std::os::fd::AsRawFd;
     use std::path::Path;
 
@@ -144,8 +143,7 @@ mod tests {
             spec.stdout = Output::Fifo(path.clone());
             let run = scene.host.spawn(spec).await.unwrap();
             assert_eq!(run.tree_ended().await, supervision::ExitStatus::Code(0));
-            let mut text = String::new();
-            reader.read_to_string(&mut text).unwrap();
+            let text = drain(&mut reader);
             looks.push(text);
         }
         assert!(leaked.as_raw_fd() > 2);

@@ -152,8 +152,10 @@ fn serve(queue: &Mutex<Receiver<Job>>, shared: &Weak<Shared>) {
 fn start(spec: &SpawnSpec, shared: &Arc<Shared>) -> Result<Arc<Run>, SpawnError> {
     let (mut command, fifo) = command(spec, shared)?;
     shared.book().expect(&spec.marker);
-    let started = command
-        .spawn()
+    let spawned = command.spawn();
+    // Our copies of its outputs go before anybody can ask whether they are held.
+    drop(command);
+    let started = spawned
         .map_err(|error| SpawnError::explain(&spec.path, &spec.cwd, &error))
         .and_then(|child| hold(i32::try_from(child.id()).unwrap_or(-1), fifo, spec));
     let run = match started {

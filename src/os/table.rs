@@ -23,6 +23,8 @@ pub struct Stat {
     pub state: char,
     /// When it started, in clock ticks since boot; with the number it names a process of this boot.
     pub start_ticks: u64,
+    /// Whether it has a program: not while exec is loading one, and no more when it has ended.
+    pub has_program: bool,
     /// Its command name, at most 15 bytes; may hold blanks and parentheses.
     pub comm: String,
 }
@@ -49,12 +51,15 @@ impl Stat {
         let session = fields.next()?.parse().ok()?;
         // Field 22 of the file; the state is field 3.
         let start_ticks = fields.nth(15)?.parse().ok()?;
+        // Field 27, the end of the code: set when exec is done, after the environment; 1 for those who may not know.
+        let has_program = fields.nth(4)? != "0";
         Some(Stat {
             ppid,
             pgrp,
             session,
             state,
             start_ticks,
+            has_program,
             comm,
         })
     }
@@ -101,9 +106,9 @@ pub enum Marks {
         /// Of which home; as it stands in the variable.
         home: OsString,
     },
-    /// It has an environment without them.
+    /// It has an environment without them, or none.
     None,
-    /// No environment can be seen: it is a zombie, or just executing a program, or cleared it.
+    /// None can be seen yet or any more: it is just being given a program, or has ended.
     Empty,
     /// Its environment may not be read, as it runs with other rights.
     Hidden,
@@ -114,16 +119,19 @@ pub enum Marks {
 /// # Errors
 /// When the table cannot be read.
 pub fn marks(pid: i32) -> io::Result<Marks> {
-    let environment = match fs::read(format!("/proc/{pid}/environ")) {
-        Ok(environment) => environment,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Marks::Hidden),
-        Err(error) => match gone_is_none(Err(error))? {
-            Some(environment) => environment,
-            None => return Ok(Marks::Empty),
-        },
+    let mut environment = match environ(pid)? {
+        Environ::Hidden => return Ok(Marks::Hidden),
+        Environ::Seen(environment) => environment,
     };
-    if environment.iter().all(|b| *b == 0) {
-        return Ok(Marks::Empty);
+    if environment.is_empty() {
+        if !stat(pid)?.is_some_and(|stat| stat.has_program) {
+            return Ok(Marks::Empty);
+        }
+        // It has got its program, so by now its environment can be seen if it has one.
+        environment = match environ(pid)? {
+            Environ::Hidden => return Ok(Marks::Hidden),
+            Environ::Seen(environment) => environment,
+        };
     }
     let run = value_of(&environment, RUN_VARIABLE)
         .and_then(|value| std::str::from_utf8(value).ok())
@@ -136,6 +144,19 @@ pub fn marks(pid: i32) -> io::Result<Marks> {
         },
         (_, _) => Marks::None,
     })
+}
+
+enum Environ {
+    Seen(Vec<u8>),
+    Hidden,
+}
+
+fn environ(pid: i32) -> io::Result<Environ> {
+    match fs::read(format!("/proc/{pid}/environ")) {
+        Ok(environment) => Ok(Environ::Seen(environment)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Environ::Hidden),
+        Err(error) => Ok(Environ::Seen(gone_is_none(Err(error))?.unwrap_or_default())),
+    }
 }
 
 /// The value of a variable in the content of an `environ` file.
@@ -244,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_and_blanks_breaks_nothing() {
-        let fields = "S 1 2 3 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 9 9";
+        let fields = "S 1 2 3 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 9 9 9 1 1";
         let stat = Stat::parse(format!("42 (a) b) (c)) {fields}").as_bytes()).unwrap();
         assert_eq!(stat.comm, "a) b) (c)");
         assert_eq!(

@@ -5,7 +5,9 @@
 
 use crate::{Host, HostConfig, Output, Process, SpawnSpec, table};
 use std::ffi::OsString;
+use std::fs::File;
 use std::future::Future;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -171,6 +173,25 @@ impl Drop for Helper {
         // Both fail when it has ended, as is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// All that is in a FIFO. Whether there is a writer does not matter: another test may just be starting a process, which
+/// has copies of our descriptors until its exec.
+pub(crate) fn drain(reader: &mut File) -> String {
+    let mut text = Vec::new();
+    if let Err(error) = reader.read_to_end(&mut text) {
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+    }
+    String::from_utf8(text).unwrap()
+}
+
+/// Waits until it is so. What was let go of here may for a moment be held by a process that another test starts.
+pub(crate) fn shortly(mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < LONG, "it never came");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -1,8 +1,7 @@
 //! Real processes: how they start, how they end, what they leave behind.
 
-use crate::testing::{Helper, LONG, Scene, eventually, lives, soon};
+use crate::testing::{Helper, LONG, Scene, drain, eventually, lives, soon};
 use crate::{Delivered, Output, SpawnError, fifo, table};
-use std::io::Read;
 use std::path::Path;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -239,8 +238,8 @@ async fn what_left_its_own_group_is_signalled() {
     let scene = Scene::new();
     let script = "import os, time\n\
                   pid = os.fork()\n\
-                  if pid == 0:\n    os.setpgid(0, 0)\n    time.sleep(1000)\n\
-                  time.sleep(0.1)\n\
+                  if pid == 0:\n    time.sleep(1000)\n\
+                  os.setpgid(pid, pid)\n\
                   os.setpgid(0, pid)\n\
                   open(os.environ['OUT'], 'a').write('%d\\n' % pid)\n\
                   time.sleep(1000)\n";
@@ -332,8 +331,7 @@ async fn a_child_gets_what_it_is_given_and_nothing_else() {
     spec.stderr = Output::Fifo(path);
     let run = scene.host.spawn(spec).await.unwrap();
     assert_eq!(soon(run.tree_ended()).await, ExitStatus::Code(0));
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    let text = drain(&mut reader);
     let cwd = scene.folder().canonicalize().unwrap();
     let expected = [
         "ro|--a b||",
@@ -357,8 +355,7 @@ async fn no_signal_is_blocked_or_ignored_in_a_child() {
     spec.stdout = Output::Fifo(path);
     let run = scene.host.spawn(spec).await.unwrap();
     soon(run.tree_ended()).await;
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    let text = drain(&mut reader);
     let masks: Vec<u64> = text
         .lines()
         .map(|line| u64::from_str_radix(line[8..].trim(), 16).unwrap())
@@ -378,8 +375,7 @@ async fn a_child_has_three_descriptors() {
     spec.stdout = Output::Fifo(path);
     let run = scene.host.spawn(spec).await.unwrap();
     soon(run.tree_ended()).await;
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    let text = drain(&mut reader);
     // The fourth is the folder that it lists.
     assert_eq!(text, "0\n1\n2\n3\n");
 }
@@ -514,9 +510,8 @@ async fn output_stays_readable_after_the_end() {
     spec.stderr = Output::Fifo(path.clone());
     let run = scene.host.spawn(spec).await.unwrap();
     soon(run.tree_ended()).await;
-    assert!(!fifo::has_writer(&reader));
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
+    eventually(|| (!fifo::has_writer(&reader)).then_some(())).await;
+    let text = drain(&mut reader);
     assert_eq!(text, "one\ntwo\nthree\n");
 }
 
