@@ -166,7 +166,6 @@ impl PluginState {
                 text: status.in_words(),
                 time_mse: now,
             });
-            state.tail = Vec::new();
             let lasted = u64::try_from(now.saturating_sub(state.start_mse)).unwrap_or(0);
             (state.child.take(), Duration::from_millis(lasted))
         };
