@@ -295,6 +295,7 @@ impl PluginState {
     }
 
     fn tail_taken(&mut self, run: Run, tail: Vec<String>) {
+        self.log_last_line(run, &tail);
         {
             let mut state = self.seat.state();
             if state.last_exit.as_ref().is_some_and(|exit| exit.run == run) {
@@ -303,6 +304,18 @@ impl PluginState {
         }
         self.publish();
         self.seat.tail_is_in(run);
+    }
+
+    /// What a failed run said last is most often why it failed.
+    fn log_last_line(&self, run: Run, tail: &[String]) {
+        let state = self.seat.state();
+        let failed = state
+            .life
+            .last_failure()
+            .is_some_and(|last| last.run == run);
+        if let (true, Some(line)) = (failed, tail.last()) {
+            tracing::warn!(plugin = %self.seat.id, run = run.0, "its last line: {}", logs::escape(line));
+        }
     }
 
     fn file_seen(&mut self, file: Option<FileFacts>) {

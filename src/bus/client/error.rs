@@ -145,10 +145,10 @@ impl ConnectError {
             ConnectError::NoEndpoint
             | ConnectError::NobodyListens { .. }
             | ConnectError::Several(_) => {
-                "is the launcher running? start it, or name the hub with --home or --server"
+                "is the launcher running? start it, or name the hub with --home or --server; if it runs, logs/core.log tells why the core does not"
             }
             ConnectError::Credentials(_) => {
-                "the core writes the credentials when it starts first; are --home and --login right, and may this user read them?"
+                "the core writes the credentials when it starts first (logs/core.log tells whether it could); are --home and --login right, and may this user read them?"
             }
             ConnectError::Unreachable { .. } | ConnectError::Timeout { .. } => {
                 "check address and network, and whether the core hangs (logs/core.log)"
