@@ -121,6 +121,10 @@ pub(super) fn mqtt_options(
     mqtt.set_clean_start(true);
     mqtt.set_keep_alive(u16::try_from(options.keep_alive.as_secs()).unwrap_or(u16::MAX));
     mqtt.set_max_packet_size(Some(MAX_PACKET));
+    // As the original's clients. Without it the broker of the original's core acknowledges a publication that has user
+    // properties with reason 1, which is none of a PUBACK's, and the library ends the connection for it: each reply to
+    // the original's hubcli would cost the launcher the bus.
+    mqtt.set_request_problem_info(Some(0));
     // Without a bound the library scans a table of 65,535 entries when idle.
     mqtt.set_outgoing_inflight_upper_limit(100);
     // The whole attempt has a bound of its own.

@@ -40,6 +40,8 @@ pub(super) enum Packet {
     Connect {
         flags: u8,
         keep_alive: u16,
+        /// Request Problem Information, where it is sent.
+        problem_info: Option<u8>,
         client_id: String,
         username: String,
         password: String,
@@ -166,10 +168,11 @@ fn parse(first: u8, body: &[u8]) -> Packet {
         1 => {
             assert_eq!((body.text().as_str(), body.byte()), ("MQTT", 5));
             let (flags, keep_alive) = (body.byte(), body.number());
-            body.properties(&mut Message::default());
+            let problem_info = body.properties(&mut Message::default());
             Packet::Connect {
                 flags,
                 keep_alive,
+                problem_info,
                 client_id: body.text(),
                 username: body.text(),
                 password: body.text(),
@@ -243,7 +246,9 @@ impl Reader<'_> {
         }
     }
 
-    fn properties(&mut self, into: &mut Message) {
+    /// Reads what is of a message `into` it, and gives Request Problem Information.
+    fn properties(&mut self, into: &mut Message) -> Option<u8> {
+        let mut problem_info = None;
         let length = self.length();
         let end = self.0.len() - length;
         while self.0.len() > end {
@@ -253,12 +258,13 @@ impl Reader<'_> {
                 0x08 => into.response_topic = Some(self.text()),
                 0x09 => into.correlation = Some(self.bytes()),
                 0x26 => into.user_properties.push((self.text(), self.text())),
-                0x17 => drop(self.byte()),
+                0x17 => problem_info = Some(self.byte()),
                 0x21 => drop(self.number()),
                 0x27 => drop((self.number(), self.number())),
                 other => panic!("property {other:#x}"),
             }
         }
+        problem_info
     }
 }
 

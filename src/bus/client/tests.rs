@@ -92,6 +92,7 @@ async fn the_login_is_that_of_the_original() {
         client_id,
         flags,
         keep_alive,
+        problem_info,
         username,
         password,
     } = connect
@@ -101,6 +102,7 @@ async fn the_login_is_that_of_the_original() {
     let Packet::Connect {
         flags: theirs,
         keep_alive: theirs_alive,
+        problem_info: theirs_problem_info,
         client_id: theirs_id,
         ..
     } = parse_whole(&raw("connect-hubcli"))
@@ -108,6 +110,8 @@ async fn the_login_is_that_of_the_original() {
         panic!()
     };
     assert_eq!((flags, keep_alive), (theirs, theirs_alive));
+    // Else the original's core sends acknowledgements that end the connection.
+    assert_eq!((problem_info, theirs_problem_info), (Some(0), Some(0)));
     assert_eq!((username.as_str(), password.as_str()), ("admin", "TOKEN"));
     let stamp = |id: &str| {
         id.split('-')
