@@ -186,6 +186,13 @@ fn room_way_out(errno: Errno) -> Option<&'static str> {
 
 /// What a file that is there needs to be executed and does not have.
 fn needs(path: &Path, errno: Errno) -> Option<String> {
+    if errno == Errno::ENOEXEC {
+        return Some(
+            "it is neither a program for this machine nor a script whose first line names its interpreter, like \
+             #!/bin/sh; install a build for this machine, or add that line"
+                .to_owned(),
+        );
+    }
     let mut start = Vec::new();
     let file = std::fs::File::open(path).ok()?;
     file.take(256).read_to_end(&mut start).ok()?;
