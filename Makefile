@@ -71,8 +71,9 @@ audit:
 	fi; \
 	$(CARGO) audit --db '$(ADVISORY_DB)' --no-fetch --stale
 
-bench: ## Measures against baselines of the same run
-	@$(CARGO) bench --locked
+# BENCH_QUICK=1: fewer rounds.
+bench: ## Measures against baselines of the same run; takes minutes
+	@$(CARGO) bench --locked --bench hub
 
 # A client of another maker is part of the tests; without it they would prove less and not say so.
 mosquitto-clients:

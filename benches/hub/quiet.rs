@@ -1,0 +1,100 @@
+//! What a hub costs that has nothing to do: memory, processor time, wake-ups.
+
+use crate::clock;
+use crate::home::Hub;
+use crate::report::{Goal, Report, Row, median};
+use anyhow::{Context, Result};
+use std::fs;
+use std::time::Duration;
+
+/// Mebibytes of the launcher (proportional set size), once everything is quiet.
+pub fn pss(hub: &Hub<'_>) -> Result<f64> {
+    hub.wait_until_up()?;
+    let file = format!("/proc/{}/smaps_rollup", hub.pid()?);
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+    let kib: f64 = field(&text, "Pss:").context("there is no Pss")?;
+    Ok(kib / 1024.0)
+}
+
+/// Against fixed bounds.
+pub fn report_memory(size: usize, memory: &[f64], report: &mut Report) {
+    let goal = match size {
+        0 => Goal::Most(6.0),
+        100 => Goal::Most(8.0),
+        1000 => Goal::Most(20.0),
+        _ => Goal::None,
+    };
+    report.add(Row {
+        measure: format!("PSS of the launcher with {size}"),
+        unit: "MiB",
+        ours: median(memory),
+        bare: None,
+        goal,
+    });
+}
+
+/// What all threads of a process have used so far.
+struct Used {
+    /// Seconds of processor time.
+    processor: f64,
+    /// How often one slept, and so was woken.
+    sleeps: f64,
+}
+
+fn used(pid: i32) -> Result<Used> {
+    let mut used = Used {
+        processor: 0.0,
+        sleeps: 0.0,
+    };
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let folder = thread?.path();
+        let times = fs::read_to_string(folder.join("schedstat"))?;
+        let ns: f64 = times.split(' ').next().unwrap_or_default().parse()?;
+        used.processor += ns / 1e9;
+        let status = fs::read_to_string(folder.join("status"))?;
+        used.sleeps += field(&status, "voluntary_ctxt_switches:").context("no switches")?;
+    }
+    Ok(used)
+}
+
+/// A number of a `/proc` file.
+fn field(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Processor time and wake-ups of launcher and core, without and with somebody who looks.
+pub fn idle(hub: &Hub<'_>, seconds: u64, report: &mut Report) -> Result<()> {
+    let parts = [("launcher", hub.pid()?), ("core", hub.core_pid()?)];
+    let size = hub.home.size();
+    let before: Vec<Used> = parts
+        .iter()
+        .map(|(_, pid)| used(*pid))
+        .collect::<Result<_>>()?;
+    let begun = clock::now()?;
+    clock::rest(Duration::from_secs(seconds))?;
+    let time = clock::ms(begun, clock::now()?) / 1000.0;
+    for ((name, pid), before) in parts.iter().zip(before) {
+        let after = used(*pid)?;
+        let is_ours = *name == "launcher";
+        report.add(Row {
+            measure: format!("idle with {size}: {name}, of one processor"),
+            unit: "%",
+            ours: (after.processor - before.processor) / time * 100.0,
+            bare: None,
+            goal: if is_ours {
+                Goal::Most(0.25)
+            } else {
+                Goal::None
+            },
+        });
+        report.add(Row {
+            measure: format!("idle with {size}: {name}, wake-ups"),
+            unit: "/s",
+            ours: (after.sleeps - before.sleeps) / time,
+            bare: None,
+            goal: if is_ours { Goal::Most(2.0) } else { Goal::None },
+        });
+    }
+    Ok(())
+}
