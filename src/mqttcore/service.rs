@@ -116,7 +116,7 @@ fn reply(
             let text = cut(error.to_string());
             PublishPacket::new(topic, text.clone().into_bytes(), qos)
                 .with_content_type("error".to_owned())
-                .with_user_property("error".to_owned(), text)
+                .with_user_property("error".to_owned(), text.replace('\0', "\u{fffd}"))
         }
     };
     if let Some(correlation) = correlation {

@@ -100,7 +100,7 @@ impl ReplyTo {
         let mut user_properties = self.user_properties.clone();
         let mut content_type = self.content_type.clone();
         if let Some(text) = error {
-            user_properties.push((super::ERROR.to_owned(), text.to_owned()));
+            user_properties.push((super::ERROR.to_owned(), property_text(text)));
             content_type = Some(super::ERROR.to_owned());
         }
         PublishProperties {
@@ -111,6 +111,16 @@ impl ReplyTo {
             ..PublishProperties::default()
         }
     }
+}
+
+/// A text as a property can carry it: without NUL and of at most 65,535 bytes (MQTT 5 §1.5.4). One that cannot be
+/// encoded would cost the connection, and an error repeats what others sent; the payload carries the whole text.
+#[must_use]
+pub fn property_text(text: &str) -> String {
+    const LONGEST: usize = 65_535;
+    let mut fit = text.replace('\0', "\u{fffd}");
+    fit.truncate(fit.floor_char_boundary(LONGEST));
+    fit
 }
 
 impl Incoming {
@@ -135,5 +145,23 @@ impl Incoming {
         } else {
             Incoming::Message { topic, payload }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::property_text;
+
+    #[test]
+    fn property_texts_can_be_encoded() {
+        assert_eq!(
+            property_text("plugin 'a' not found"),
+            "plugin 'a' not found"
+        );
+        assert_eq!(property_text("a\0b"), "a\u{fffd}b");
+        assert_eq!(property_text(&"x".repeat(70_000)).len(), 65_535);
+        // Not within a character, also when the replacement made it longer.
+        assert_eq!(property_text(&"\0".repeat(65_535)).len(), 65_535);
+        assert_eq!(property_text(&"ü".repeat(40_000)).len(), 65_534);
     }
 }

@@ -33,6 +33,7 @@ const EAGER: RestartPolicy = RestartPolicy {
 #[derive(Debug)]
 pub(super) struct Retry {
     failures: u32,
+    is_eager: bool,
     jitter: Jitter,
 }
 
@@ -40,6 +41,7 @@ impl Retry {
     pub(super) fn new(seed: u64) -> Self {
         Retry {
             failures: 0,
+            is_eager: false,
             jitter: Jitter::seeded(seed),
         }
     }
@@ -63,6 +65,12 @@ impl Retry {
 
     /// How long to wait before the next attempt.
     pub(super) fn next_delay(&mut self, eager: bool) -> Duration {
+        // The many short attempts while a core starts say nothing of the connection that then came up and broke: counted
+        // on, they would make its successor wait for half a minute.
+        if self.is_eager != eager {
+            self.is_eager = eager;
+            self.failures = 0;
+        }
         let policy = if eager { &EAGER } else { &LAZY };
         let delay = restart_delay(policy, self.failures, &mut self.jitter);
         self.failures = self.failures.saturating_add(1);
@@ -92,5 +100,8 @@ mod tests {
                 .iter()
                 .all(|delay| *delay <= Duration::from_millis(200))
         );
+        // What broke soon after a core came up is tried again soon, too.
+        retry.ended(Duration::from_millis(400));
+        assert!(retry.next_delay(false) <= Duration::from_millis(130));
     }
 }
