@@ -19,6 +19,7 @@ pub use records::LiveRun;
 use crate::ports::{BoxFuture, Memory};
 use records::{Kept, Live};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use supervision::hand::ByHand;
@@ -65,7 +66,7 @@ impl DiskMemory {
     /// # Errors
     /// When the folder or the thread cannot be made; never for what is in the folder.
     pub fn open(folder: &Path) -> Result<(Self, Vec<Notice>), MemoryError> {
-        std::fs::create_dir_all(folder).map_err(|source| MemoryError::Folder {
+        make(folder).map_err(|source| MemoryError::Folder {
             path: folder.to_owned(),
             source,
         })?;
@@ -103,6 +104,15 @@ impl Memory for DiskMemory {
         let record = Kept::hand(id, hand);
         answer_of(|waiter| self.writer.put(record, Some(waiter)))
     }
+}
+
+/// Makes a folder that is missing. Nobody else may write in it whatever the umask is: who may could put another journal
+/// in the place of ours.
+fn make(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
 }
 
 /// The runs that live, for a successor's sweep.

@@ -307,3 +307,13 @@ async fn live_runs_are_known_to_the_successor() {
     let (runs, notices) = LiveRuns::open(dir.path()).unwrap();
     assert_eq!((runs.all(), notices), (vec![live("a")], Vec::new()));
 }
+
+#[test]
+fn nobody_else_may_write_in_the_folder() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stores/launcher");
+    drop(DiskMemory::open(&path).unwrap());
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
