@@ -262,7 +262,7 @@ fn errors_have_the_texts_of_the_original() {
     let hub = hub_with_plugins();
     let mut wire = Wire::admin(&hub);
     let long = vec![b'x'; 300 * 1024];
-    let cases: [(&str, &[u8], &str); 8] = [
+    let cases: [(&str, &[u8], &str); 9] = [
         (
             "startPlugin",
             b"{\"name\":\"nope\"}",
@@ -285,6 +285,12 @@ fn errors_have_the_texts_of_the_original() {
         ),
         ("startPlugin", b"{\"name\":\"false\"}", "exit status 1"),
         ("startPlugin", b"null", "plugin '' not found"),
+        // What MQTT cannot carry in a property must not cost the launcher its connection.
+        (
+            "getPlugin",
+            b"{\"name\":\"a\\u0000b\"}",
+            "plugin 'a\0b' not found",
+        ),
         ("startPlugin", b"\xff\xfe", "failed unmarshal request: "),
         ("stopPlugin", &long, "failed unmarshal request: "),
     ];
