@@ -133,7 +133,13 @@ impl Actor for Catalog {
 fn begin_look(hub: &Arc<Hub>, myself: &ActorRef<CatalogMessage>) -> Look {
     let (hub, myself) = (hub.clone(), myself.clone());
     tokio::spawn(async move {
-        let found = hub.inventory.scan().await;
+        // In a task of its own, so that a panic in it does not leave the catalog waiting for ever.
+        let look = tokio::spawn(async move { hub.inventory.scan().await });
+        let found = look.await.unwrap_or_else(|panic| {
+            Err(format!(
+                "looking into the plugins folder failed by a mistake of the launcher: {panic}"
+            ))
+        });
         // A catalog that is gone has a successor that looks itself.
         let _ = myself.cast(CatalogMessage::Looked(found));
     });

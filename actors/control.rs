@@ -101,6 +101,8 @@ fn listen(kind: SignalKind, mut signals: Signal, control: ActorRef<ControlMessag
 
 fn follow(hub: &Hub, control: ActorRef<ControlMessage>) -> AbortHandle {
     let mut stages = hub.stages();
+    // What was reached while no control was there is told late rather than never; told twice it does no harm.
+    stages.mark_changed();
     tokio::spawn(async move {
         while stages.changed().await.is_ok() {
             let stage = *stages.borrow_and_update();

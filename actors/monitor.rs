@@ -137,7 +137,7 @@ impl MonitorState {
     fn measure(&mut self, myself: &ActorRef<MonitorMessage>) {
         self.next = Next::UnderWay;
         let (hub, myself) = (self.hub.clone(), myself.clone());
-        tokio::spawn(async move {
+        let measurement = tokio::spawn(async move {
             let runs: Vec<(PluginId, Run, Arc<dyn Child>)> = hub
                 .roster
                 .seats()
@@ -150,6 +150,10 @@ impl MonitorState {
                     let _ = seat.tell(PluginMessage::Sampled(run, usage));
                 }
             }
+        });
+        tokio::spawn(async move {
+            // Also after a panic, which was reported: the next one may go well.
+            let _ = measurement.await;
             let _ = myself.cast(MonitorMessage::Measured);
         });
     }

@@ -6,7 +6,7 @@
 //!   plugins left alone;
 //! - plugins are ended before the bus that carries their last words, the core last (spec §9).
 
-use crate::bridge::{Bridge, BridgeArgs, BridgeMessage};
+use crate::bridge::{Bridge, BridgeArgs};
 use crate::catalog::Catalog;
 use crate::control::{Control, ControlArgs};
 use crate::hub::{CoreSetup, Hub, Stage};
@@ -274,6 +274,9 @@ impl RootState {
                 tracing::error!(%part, "crashed too often and is given up; the process is kept: {why}");
                 seat.quarantine();
             }
+            (Judgement::GiveUp, None) if matches!(part, Part::Plugin(_)) => {
+                tracing::error!(%part, "crashed too often while its seat was taken away: {why}");
+            }
             (Judgement::GiveUp, None) => {
                 tracing::error!(%part, "crashed too often; the launcher ends and leaves its plugins alone: {why}");
                 self.finish(Ending::GaveUp(part), myself);
@@ -304,12 +307,9 @@ impl RootState {
             return;
         }
         self.hub.advance(Stage::Ending);
-        let bridge = self.actors.values().find_map(|(part, cell)| {
-            (*part == Part::Bridge).then(|| ActorRef::<BridgeMessage>::from(cell.clone()))
-        });
-        let (hub, root) = (self.hub.clone(), myself.clone());
+        let (hub, bridge, root) = (self.hub.clone(), self.bridge.clone(), myself.clone());
         tokio::spawn(async move {
-            let ending = wind::wind_down(&hub, bridge).await;
+            let ending = wind::wind_down(&hub, &bridge).await;
             let _ = root.cast(RootMessage::WoundDown(ending));
         });
     }

@@ -59,6 +59,8 @@ pub(crate) struct SeatState {
     pub(crate) spawner_said: Option<Event>,
     /// Whether it was started by hand since it ran last: then others may have started a copy, too.
     pub(crate) started_by_hand: bool,
+    /// Whether the launcher is ending: nothing is started on it any more.
+    pub(crate) closed: bool,
     pub(crate) enabled: Setting,
     pub(crate) wish_by: String,
     pub(crate) wish_since_mse: i64,
@@ -190,6 +192,7 @@ impl Seat {
             spawner_asked: Run(0),
             spawner_said: None,
             started_by_hand: false,
+            closed: false,
             enabled,
             wish_by: String::new(),
             wish_since_mse: 0,
@@ -283,6 +286,11 @@ impl Seat {
             state.wish_since_mse = now_mse;
         }
         self.post(event);
+    }
+
+    /// The launcher ends: whatever start is still on its way comes too late.
+    pub(crate) fn close(&self) {
+        self.state().closed = true;
     }
 
     /// Sends its actor a message. While the actor is being restarted a message is lost, a fact ([`Seat::post`]) is not.

@@ -1,15 +1,14 @@
 //! Bringing everything up and winding it down, in order.
 //!
 //! Invariants: the core first and last; plugins begin in the order of the list and end all at once (spec §9); commands
-//! are posted to seats, so none is lost with an actor.
+//! are posted to seats, so none is lost with an actor; once the launcher ends, nothing is started any more.
 
-use crate::bridge::BridgeMessage;
+use crate::bridge::BridgeArgs;
 use crate::hub::{Hub, Stage};
-use crate::ports::Kind;
+use crate::ports::{Child, Happening, Kind};
 use crate::root::Ending;
 use crate::seat::{Seat, View};
 use crate::turn::turns;
-use ractor::ActorRef;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +28,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub(crate) async fn bring_up(hub: &Hub) {
     let mut stages = hub.stages();
     tokio::select! {
-        () = core_up(hub) => {}
+        biased;
         _ = stages.wait_for(|stage| *stage == Stage::Ending) => return,
+        () = core_up(hub) => {}
     }
     start_enabled(hub);
 }
@@ -92,17 +92,21 @@ fn is_down(view: &View) -> bool {
 }
 
 /// Stops all plugins at once, lets the bus have the last words, stops the core.
-pub(crate) async fn wind_down(hub: &Arc<Hub>, bridge: Option<ActorRef<BridgeMessage>>) -> Ending {
+pub(crate) async fn wind_down(hub: &Arc<Hub>, bridge: &BridgeArgs) -> Ending {
+    for seat in hub.roster.seats() {
+        seat.close();
+    }
     let (core, plugins): (Vec<_>, Vec<_>) = hub
         .roster
         .seats()
         .into_iter()
         .partition(|seat| seat.kind == Kind::Core);
     let mut left = stop_all(hub, plugins).await;
-    if let Some(bridge) = bridge {
-        let flushed = ractor::rpc::call(&bridge, BridgeMessage::Flush, Some(LAST_WORDS)).await;
-        if flushed.is_err() {
-            tracing::warn!("the bridge is gone; the last events were not sent");
+    let there_is_a_bus = bridge.link.borrow().is_up();
+    if there_is_a_bus {
+        let sent = tokio::time::timeout(LAST_WORDS, bridge.news.emptied()).await;
+        if sent.is_err() {
+            tracing::warn!("the bus is slow; the last events were not sent");
         }
     }
     left.extend(stop_all(hub, core).await);
@@ -122,11 +126,7 @@ async fn stop_all(hub: &Arc<Hub>, seats: Vec<Arc<Seat>>) -> Vec<PluginId> {
             continue;
         }
         seat.command(Event::Stop(StopCause::Shutdown), LAUNCHER, now);
-        let patience = hub.stop_patience();
-        down.spawn(async move {
-            let ended = tokio::time::timeout(patience, seat.until(is_down)).await;
-            ended.err().map(|_| seat.id.clone())
-        });
+        down.spawn(stop_in_order(hub.clone(), seat));
     }
     let mut left = Vec::new();
     while let Some(ended) = down.join_next().await {
@@ -134,6 +134,17 @@ async fn stop_all(hub: &Arc<Hub>, seats: Vec<Arc<Seat>>) -> Vec<PluginId> {
     }
     left.sort();
     left
+}
+
+/// Waits until a seat that was told to stop is down.
+async fn stop_in_order(hub: Arc<Hub>, seat: Arc<Seat>) -> Option<PluginId> {
+    let until_settled = seat.until(|view| is_down(view) || seat.is_quarantined());
+    let settled = tokio::time::timeout(hub.stop_patience(), until_settled).await;
+    match settled {
+        Ok(_) if seat.is_quarantined() => stop_directly(hub, seat).await,
+        Ok(_) => None,
+        Err(_elapsed) => Some(seat.id.clone()),
+    }
 }
 
 /// Ends the process of a seat that no actor serves any more.
@@ -145,15 +156,23 @@ async fn stop_directly(hub: Arc<Hub>, seat: Arc<Seat>) -> Option<PluginId> {
     }
     if tokio::time::timeout(stop.grace, child.tree_ended())
         .await
-        .is_ok()
+        .is_err()
     {
-        return None;
+        kill(&seat, child.as_ref());
+        let gone = tokio::time::timeout(hub.stop_patience(), child.tree_ended()).await;
+        if gone.is_err() {
+            return Some(seat.id.clone());
+        }
     }
+    let id = seat.id.clone();
+    hub.ports.herald.announce(Happening::Stopped { id });
+    None
+}
+
+fn kill(seat: &Seat, child: &dyn Child) {
     if let Err(text) = child.kill() {
         tracing::warn!(plugin = %seat.id, "killing its tree failed: {text}");
     }
-    let gone = tokio::time::timeout(hub.stop_patience(), child.tree_ended()).await;
-    gone.err().map(|_| seat.id.clone())
 }
 
 /// Kills everything, the core included.
@@ -161,5 +180,10 @@ pub(crate) fn kill_all(hub: &Hub) {
     let now = hub.ports.clock.wall_mse();
     for seat in hub.roster.seats() {
         seat.command(Event::KillNow, LAUNCHER, now);
+        if seat.is_quarantined()
+            && let Some(child) = seat.child()
+        {
+            kill(&seat, child.as_ref());
+        }
     }
 }

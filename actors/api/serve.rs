@@ -5,7 +5,7 @@
 
 use super::show;
 use crate::hub::{Hub, Stage};
-use crate::plugin::{Order, OrderError, OrderResult, PluginMessage, send_order};
+use crate::plugin::{Order, OrderError, OrderResult, send_order};
 use crate::ports::Kind;
 use crate::seat::{Seat, View};
 use crate::turn::turns;
@@ -18,12 +18,16 @@ use supervision::PluginId;
 use supervision::hand::{ByHand, Setting};
 use supervision::lifecycle::StopCause;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// An order that takes longer is answered with the present state; the whole reply has 8 s (spec §8).
 pub const PATIENCE: Duration = Duration::from_secs(7);
 
-/// How long something that should be quick may take: a note to disk, an actor's turn.
+/// How long a note to disk may take.
 const SHORT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an actor may take until it has a turn; with [`PATIENCE`] it must be below 7.5 s.
+const A_TURN: Duration = Duration::from_millis(400);
 
 /// A request that was served.
 #[derive(Debug)]
@@ -52,10 +56,8 @@ impl AfterReply {
     pub fn perform(self, hub: &Hub) {
         if let Some(core) = hub.roster.get(&PluginId::core()) {
             tracing::warn!(by = self.by, order = ?self.order, "the core is being ended; until it is back there is no bus");
-            let (order, by) = (self.order, self.by);
-            // Nobody can be told of the outcome. Lost while its actor is being restarted, as any order is.
-            let reply = None;
-            let _ = core.tell(PluginMessage::Obey { order, by, reply });
+            // Nobody can be told of the outcome; a command is kept while its actor is being restarted.
+            core.command(self.order.event(), &self.by, hub.ports.clock.wall_mse());
         }
     }
 }
@@ -141,9 +143,7 @@ async fn start(hub: &Arc<Hub>, name: &str, order: Order, by: &str) -> Result<Ser
     if seat.kind == Kind::Core && order == Order::Restart {
         return Ok(after_reply(hub, &seat, order, by));
     }
-    note_hand(hub, &seat, Setting::Enabled, by).await;
-    let view = outcome(&seat, send_order(&seat, order, by)).await?;
-    Ok(info_reply(hub, &view))
+    set_and_wait(hub, &seat, order, Setting::Enabled, by).await
 }
 
 async fn stop(hub: &Arc<Hub>, name: &str, by: &str) -> Result<Served, String> {
@@ -152,14 +152,26 @@ async fn stop(hub: &Arc<Hub>, name: &str, by: &str) -> Result<Served, String> {
     if seat.kind == Kind::Core {
         return Ok(after_reply(hub, &seat, order, by));
     }
-    // The stop is not held up by a slow disk: both at once.
-    let stopped = send_order(&seat, order, by);
+    set_and_wait(hub, &seat, order, Setting::Disabled, by).await
+}
+
+/// Gives an order and notes what it sets; answers with the state that shows both.
+async fn set_and_wait(
+    hub: &Arc<Hub>,
+    seat: &Arc<Seat>,
+    order: Order,
+    setting: Setting,
+    by: &str,
+) -> Result<Served, String> {
+    // Neither is held up by a slow disk: both at once.
+    let until = Instant::now() + PATIENCE;
+    let ordered = send_order(seat, order, by);
     let (view, ()) = tokio::join!(
-        outcome(&seat, stopped),
-        note_hand(hub, &seat, Setting::Disabled, by)
+        outcome(seat, ordered, until),
+        note_hand(hub, seat, setting, by)
     );
-    let settled = enabled_is(&seat, Setting::Disabled).await;
     view?;
+    let settled = enabled_is(seat, setting).await;
     Ok(info_reply(hub, &settled))
 }
 
@@ -178,8 +190,12 @@ fn info_reply(hub: &Hub, view: &View) -> Served {
 }
 
 /// Waits for the outcome of an order, or answers with the state as it is by then.
-async fn outcome(seat: &Seat, result: oneshot::Receiver<OrderResult>) -> Result<Arc<View>, String> {
-    match tokio::time::timeout(PATIENCE, result).await {
+async fn outcome(
+    seat: &Seat,
+    result: oneshot::Receiver<OrderResult>,
+    until: Instant,
+) -> Result<Arc<View>, String> {
+    match tokio::time::timeout_at(until, result).await {
         Ok(Ok(Ok(view))) => Ok(view),
         Ok(Ok(Err(error))) => Err(error.to_string()),
         Ok(Err(_closed)) if seat.is_quarantined() => Err(seat.view().cause.clone()),
@@ -228,7 +244,7 @@ fn word(setting: Setting) -> &'static str {
 /// The view once it shows the setting, as its actor was told.
 async fn enabled_is(seat: &Seat, setting: Setting) -> Arc<View> {
     let shown = seat.until(|view| view.enabled == setting);
-    match tokio::time::timeout(SHORT_PATIENCE, shown).await {
+    match tokio::time::timeout(A_TURN, shown).await {
         Ok(view) => view,
         Err(_elapsed) => seat.view(),
     }
@@ -260,10 +276,10 @@ async fn start_all(hub: &Arc<Hub>, by: &str) -> Result<Served, String> {
         results.push((seat, result));
     }
     let mut failures = Vec::new();
-    let until = tokio::time::Instant::now() + PATIENCE;
+    let until = Instant::now() + PATIENCE;
     for (seat, result) in results {
-        if let Ok(Ok(Err(error))) = tokio::time::timeout_at(until, result).await {
-            failures.push(format!("'{}': {error}", seat.id));
+        if let Err(text) = outcome(&seat, result, until).await {
+            failures.push(format!("'{}': {text}", seat.id));
         }
     }
     if failures.is_empty() {
@@ -283,7 +299,7 @@ async fn stop_all(hub: &Arc<Hub>, including_core: bool, by: &str) -> Served {
         .filter(|seat| seat.kind == Kind::Plugin)
         .map(|seat| send_order(seat, order, by))
         .collect();
-    let until = tokio::time::Instant::now() + PATIENCE;
+    let until = Instant::now() + PATIENCE;
     for result in results {
         // One that does not stop in time goes on stopping.
         let _ = tokio::time::timeout_at(until, result).await;

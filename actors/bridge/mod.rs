@@ -20,7 +20,7 @@ use crate::ports::Happening;
 use bus::client::{Client, Incoming, IncomingRequest};
 use bus::rpc::{BUSY, Request, cut_error};
 use bus::topics::{MessageKind, Topic};
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -28,6 +28,9 @@ use tokio::task::AbortHandle;
 
 /// So many requests are served at once (spec §8).
 pub const IN_FLIGHT: usize = 64;
+
+/// So many are told at once that the launcher is busy; a flood of requests must not fill the memory.
+const REFUSALS: usize = 1024;
 
 /// A reply is on its way within this time (spec §8: 8 s; the rest is for the bus).
 pub const REPLY_WITHIN: Duration = Duration::from_millis(7_500);
@@ -53,12 +56,12 @@ pub struct BridgeArgs {
 pub enum BridgeMessage {
     /// The bus is there, with all our subscriptions.
     Connected(String),
-    /// The bus is gone; why.
-    Disconnected(String),
+    /// The bus is gone.
+    Disconnected,
     /// A request, with the permit to serve it.
     Asked(Box<IncomingRequest>, OwnedSemaphorePermit),
-    /// Asks for the moment when all news are sent; answered at once while there is no bus.
-    Flush(RpcReplyPort<()>),
+    /// A task of the bridge panicked; it is to be started anew, with all its tasks.
+    Broken,
 }
 
 /// The actor.
@@ -91,10 +94,12 @@ impl Actor for Bridge {
         myself: ActorRef<BridgeMessage>,
         (hub, args): (Arc<Hub>, BridgeArgs),
     ) -> Result<BridgeState, ActorProcessingErr> {
-        let pump = tokio::spawn(pump(args.clone(), myself)).abort_handle();
-        let teller = tokio::spawn(tell(hub.clone(), args.clone())).abort_handle();
-        let eager = tokio::spawn(greet::follow_core(hub.clone(), args.client.clone()));
-        let eager = eager.abort_handle();
+        let pump = task(&myself, pump(args.clone(), myself.clone()));
+        let teller = task(&myself, tell(hub.clone(), args.clone()));
+        let eager = task(
+            &myself,
+            greet::follow_core(hub.clone(), args.client.clone()),
+        );
         let mut state = BridgeState {
             hub,
             args,
@@ -103,24 +108,23 @@ impl Actor for Bridge {
         };
         // A bridge that takes over finds the connection as it is.
         if state.args.link.borrow().is_up() {
-            state.greet();
+            state.greet(&myself);
         }
         Ok(state)
     }
 
     async fn handle(
         &self,
-        _myself: ActorRef<BridgeMessage>,
+        myself: ActorRef<BridgeMessage>,
         message: BridgeMessage,
         state: &mut BridgeState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             BridgeMessage::Connected(endpoint) => {
                 tracing::info!(%endpoint, "connected to the bus");
-                state.args.link.send_modify(Link::rise);
-                state.greet();
+                state.greet(&myself);
             }
-            BridgeMessage::Disconnected(reason) => state.disconnected(reason),
+            BridgeMessage::Disconnected => state.disconnected(),
             BridgeMessage::Asked(request, permit) => {
                 tokio::spawn(answer(
                     state.hub.clone(),
@@ -129,45 +133,57 @@ impl Actor for Bridge {
                     permit,
                 ));
             }
-            BridgeMessage::Flush(reply) => state.flush(reply),
+            BridgeMessage::Broken => return Err("one of its tasks panicked".into()),
         }
         Ok(())
     }
 }
 
 impl BridgeState {
-    fn greet(&mut self) {
-        let greeter = tokio::spawn(greet::greet(self.hub.clone(), self.args.client.clone()));
-        if let Some(before) = self.greeter.replace(greeter.abort_handle()) {
+    fn greet(&mut self, myself: &ActorRef<BridgeMessage>) {
+        let greeting = greet::greet(self.hub.clone(), self.args.client.clone());
+        if let Some(before) = self.greeter.replace(task(myself, greeting)) {
             before.abort();
         }
     }
 
-    fn disconnected(&mut self, reason: String) {
+    fn disconnected(&mut self) {
         if let Some(greeter) = self.greeter.take() {
             greeter.abort();
         }
-        let mut news = false;
-        self.args.link.send_if_modified(|link| {
-            news = link.fall(&reason);
-            news
-        });
-        if news {
-            tracing::warn!("no bus: {reason}");
+    }
+}
+
+/// Starts a task whose panic is one of the bridge.
+fn task(
+    bridge: &ActorRef<BridgeMessage>,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> AbortHandle {
+    let alarm = Alarm(bridge.clone());
+    tokio::spawn(async move {
+        let _alarm = alarm;
+        work.await;
+    })
+    .abort_handle()
+}
+
+/// Tells the bridge when it is dropped by a panic.
+struct Alarm(ActorRef<BridgeMessage>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A bridge that is gone has a successor with tasks of its own.
+            let _ = self.0.cast(BridgeMessage::Broken);
         }
     }
+}
 
-    fn flush(&self, reply: RpcReplyPort<()>) {
-        if !self.args.link.borrow().is_up() {
-            // Who asked may have given up.
-            let _ = reply.send(());
-            return;
-        }
-        let news = self.args.news.clone();
-        tokio::spawn(async move {
-            news.emptied().await;
-            let _ = reply.send(());
-        });
+/// Notes that the bus is gone, so that a crash of the bridge does not lose it.
+fn note_fall(link: &watch::Sender<Link>, reason: &str) {
+    let news = link.send_if_modified(|link| link.fall(reason));
+    if news {
+        tracing::warn!("no bus: {reason}");
     }
 }
 
@@ -175,21 +191,21 @@ impl BridgeState {
 async fn pump(args: BridgeArgs, bridge: ActorRef<BridgeMessage>) {
     let mut incoming = args.incoming.lock().await;
     let permits = Arc::new(Semaphore::new(IN_FLIGHT));
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
     while let Some(message) = incoming.recv().await {
         let told = match message {
             Incoming::Connected { endpoint, .. } => {
+                args.link.send_modify(Link::rise);
                 bridge.cast(BridgeMessage::Connected(endpoint.to_string()))
             }
             Incoming::Disconnected { reason, .. } => {
-                bridge.cast(BridgeMessage::Disconnected(reason))
+                note_fall(&args.link, &reason);
+                bridge.cast(BridgeMessage::Disconnected)
             }
             Incoming::Request(request) => match permits.clone().try_acquire_owned() {
                 Ok(permit) => bridge.cast(BridgeMessage::Asked(Box::new(request), permit)),
                 Err(_none_left) => {
-                    let client = args.client.clone();
-                    tokio::spawn(
-                        async move { reply(&client, &request, Err(BUSY.to_owned())).await },
-                    );
+                    refuse(&args.client, request, &refusals);
                     Ok(())
                 }
             },
@@ -200,6 +216,19 @@ async fn pump(args: BridgeArgs, bridge: ActorRef<BridgeMessage>) {
             return;
         }
     }
+}
+
+/// Answers that too much is asked at once; when even that is asked too often, says nothing.
+fn refuse(client: &Client, request: IncomingRequest, refusals: &Arc<Semaphore>) {
+    let Ok(permit) = refusals.clone().try_acquire_owned() else {
+        tracing::debug!(topic = request.topic, "a request was dropped: too many");
+        return;
+    };
+    let client = client.clone();
+    tokio::spawn(async move {
+        reply(&client, &request, Err(BUSY.to_owned())).await;
+        drop(permit);
+    });
 }
 
 /// Serves one request and answers it, whatever happens.

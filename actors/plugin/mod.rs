@@ -7,49 +7,20 @@
 //! - one INFO line per phase change, written in one place;
 //! - every command gets its answer once its goal is reached or known to be missed; the requester sets its own deadline.
 
+mod order;
 mod perform;
 mod waiters;
 
+pub use order::{Order, OrderError, OrderResult, order, send_order};
+
 use crate::ports::{Clock, FileFacts, Kind, Look, Ports, Preparation};
-use crate::seat::{Seat, Usage, View};
+use crate::seat::{Seat, Usage};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
-use supervision::lifecycle::{
-    Answer, Denial, Effect, Event, Phase, StopCause, Wish, already_exists,
-};
+use supervision::lifecycle::{Answer, Denial, Effect, Event, Phase, Wish, already_exists};
 use supervision::{MonoTime, Run};
 use tokio::sync::oneshot;
 use waiters::Waiters;
-
-/// What somebody wants of a plugin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Be up.
-    Start,
-    /// Be down.
-    Stop(StopCause),
-    /// Be up with a new run.
-    Restart,
-    /// Be down without grace.
-    Kill,
-}
-
-/// Why an order was not carried out; the text is that of the reply (HP 1.10).
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OrderError {
-    /// It was tried and failed, or is not allowed.
-    #[error("{0}")]
-    Failed(String),
-    /// Nobody answered; the actor is being restarted.
-    #[error("'{id}' cannot be asked at the moment; try again")]
-    Unanswered {
-        /// The plugin.
-        id: String,
-    },
-}
-
-/// How an order went: the view afterwards, or why not.
-pub type OrderResult = Result<Arc<View>, OrderError>;
 
 /// What a plugin's actor understands.
 pub enum PluginMessage {
@@ -251,14 +222,19 @@ impl PluginState {
         if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
             return;
         }
+        let late = match order {
+            Order::Start | Order::Restart => self.seat.state().closed,
+            Order::Stop(_) | Order::Kill => false,
+        };
+        if late {
+            if let Some(reply) = reply {
+                let _ = reply.send(Err(OrderError::Ending));
+            }
+            return;
+        }
         let goal = waiters::goal_of(order, &self.seat.state().life);
         let wish_before = self.seat.state().life.wish();
-        let answer = self.apply(match order {
-            Order::Start => Event::Start,
-            Order::Stop(cause) => Event::Stop(cause),
-            Order::Restart => Event::Restart,
-            Order::Kill => Event::KillNow,
-        });
+        let answer = self.apply(order.event());
         if answer == Answer::Accepted || self.seat.state().life.wish() != wish_before {
             let mut state = self.seat.state();
             by.clone_into(&mut state.wish_by);
@@ -340,6 +316,9 @@ impl PluginState {
         let by_hand = matches!(event, Event::Start | Event::Restart);
         let (from, answer, line, became_foreign) = {
             let mut state = self.seat.state();
+            if by_hand && state.closed {
+                return Answer::Stale;
+            }
             let from = state.life.phase().name();
             let step = state.life.step(now, event);
             state.todo.extend(step.effects);
@@ -450,34 +429,6 @@ fn fact_of(ticket: supervision::lifecycle::Ticket, found: &Preparation) -> Event
         Preparation::Blocked(reason) => Event::PrepareFailed(ticket, reason.clone()),
         Preparation::Foreign { pid } => Event::ForeignFound { pid: *pid },
     }
-}
-
-/// Sends an order and waits for its result.
-///
-/// # Errors
-/// As the plugin's actor answers; [`OrderError::Unanswered`] when its actor is gone or crashes meanwhile.
-///
-/// # Cancel safety
-/// An order that was sent is carried out when the future is dropped after the actor took it in.
-pub async fn order(seat: &Seat, order: Order, by: &str) -> OrderResult {
-    match send_order(seat, order, by).await {
-        Ok(result) => result,
-        Err(_closed) => Err(OrderError::Unanswered {
-            id: seat.id.to_string(),
-        }),
-    }
-}
-
-/// Sends an order at once; the receiver gets the result.
-pub fn send_order(seat: &Seat, order: Order, by: &str) -> oneshot::Receiver<OrderResult> {
-    let (reply, result) = oneshot::channel();
-    // When nobody takes it, `reply` is dropped and the receiver learns so.
-    let _ = seat.tell(PluginMessage::Obey {
-        order,
-        by: by.to_owned(),
-        reply: Some(reply),
-    });
-    result
 }
 
 /// How thorough the look before a start is: a copy of somebody else can only have come while none of ours was there.

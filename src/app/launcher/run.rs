@@ -99,7 +99,6 @@ fn start(settings: &Settings, folders: &Folders) -> ExitCode {
         }
         Err(Failure::Start(error)) => {
             say(&format!("launcher: {error:#}"));
-            tracing::error!("start failed: {error:#}");
             ExitCode::StartFailed
         }
     }

@@ -23,10 +23,14 @@ use bus::wire::{MANAGE, READ};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 /// From which part of its life on a token is renewed (spec §6).
 const RENEW_AT: f64 = 0.66;
+
+/// How long the last records may take to be written when everything else has ended.
+const DISK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Everything, put together.
 pub(super) struct Wired {
@@ -47,8 +51,13 @@ impl After {
     /// Writes what is not written yet and says goodbye to the bus.
     pub(super) async fn finish(self) {
         self.client.close().await;
+        // Both at once; a disk that hangs must not hold up the end.
+        let until = tokio::time::Instant::now() + DISK_PATIENCE;
         for written in [self.memory.flush(), self.live.flush()] {
-            if let Err(text) = written.await {
+            let written = tokio::time::timeout_at(until, written).await;
+            let written =
+                written.unwrap_or_else(|_elapsed| Err("the disk does not answer".to_owned()));
+            if let Err(text) = written {
                 tracing::error!("not everything is kept for the next start: {text}");
             }
         }
