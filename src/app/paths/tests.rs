@@ -5,7 +5,7 @@ fn around(exe: &str, argv0: &str) -> Surroundings {
     Surroundings {
         exe: PathBuf::from(exe),
         argv0: OsString::from(argv0),
-        cwd: PathBuf::from("/work/here"),
+        cwd: PathBuf::from("/area/here"),
         user_home: Some(PathBuf::from("/home/bob")),
     }
 }
@@ -90,10 +90,10 @@ fn given_paths_are_resolved_against_what_they_belong_to() {
         client_id: Some("me".to_owned()),
     };
     let folders = resolved(&here, &over);
-    assert_eq!(folders.home, Path::new("/work/hub/a"));
-    assert_eq!(folders.config, Path::new("/work/hub/a/conf"));
+    assert_eq!(folders.home, Path::new("/area/hub/a"));
+    assert_eq!(folders.config, Path::new("/area/hub/a/conf"));
     // T21: not in the certs folder.
-    assert_eq!(folders.config_file, Path::new("/work/hub/a/conf/my.yaml"));
+    assert_eq!(folders.config_file, Path::new("/area/hub/a/conf/my.yaml"));
     assert!(folders.config_file_given);
     assert_eq!(folders.client_id, "me");
     assert_eq!(resolved(&here, &at_home("~")).home, Path::new("/home/bob"));
@@ -103,13 +103,13 @@ fn given_paths_are_resolved_against_what_they_belong_to() {
     );
     assert_eq!(
         resolved(&here, &at_home("a/~/h")).home,
-        Path::new("/work/here/a/~/h")
+        Path::new("/area/here/a/~/h")
     );
     assert_eq!(resolved(&here, &at_home("")).home, Path::new("/x"));
     let in_config = folders.in_config(Path::new("x.env")).expect("path");
-    assert_eq!(in_config, Path::new("/work/hub/a/conf/x.env"));
+    assert_eq!(in_config, Path::new("/area/hub/a/conf/x.env"));
     let in_home = folders.in_home(Path::new("stores/x")).expect("path");
-    assert_eq!(in_home, Path::new("/work/hub/a/stores/x"));
+    assert_eq!(in_home, Path::new("/area/hub/a/stores/x"));
 }
 
 #[test]
