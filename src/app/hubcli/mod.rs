@@ -56,6 +56,7 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
             table::Style::of_this_terminal(cli.nowrap)
         },
         logs: folders.logs.clone(),
+        plugins: folders.plugins.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,6 +1,7 @@
 //! The connection to the launcher over the bus.
 //!
-//! Invariant: a launcher is asked by its original address first; only when this login may not do that, by `read`.
+//! Invariants: a launcher is asked by its original address first; only when this login may not do that, by `read`. What
+//! changes something is asked once only, and not before somebody has answered.
 
 use super::cli::Cli;
 use super::exit::{ExitCode, Failure};
@@ -9,12 +10,17 @@ use bus::client::{self, CallError, Client, Endpoint, Incoming, Options, Status};
 use bus::hub;
 use bus::rpc::{Reply, Request};
 use bus::topics::{MessageKind, Topic};
-use bus::wire::{LAUNCHER, MANAGE, READ};
+use bus::wire::{LAUNCHER, MANAGE, NameArgs, READ};
+use std::cell::Cell;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// As long as the original's client waits (HP 1.13).
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// What may be asked twice is asked again when there is no answer for so long, and then for twice as long: a request
+/// that comes before the launcher, which begins after the core does, reaches nobody and nobody says so.
+const FIRST_PATIENCE: Duration = Duration::from_millis(250);
 /// To reach the hub and log in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -28,6 +34,8 @@ pub(super) trait Ask {
 pub(super) struct Session {
     client: Client,
     login: String,
+    /// Whether the launcher has answered on this connection.
+    heard: Cell<bool>,
     // The session ends when it is dropped.
     _incoming: mpsc::Receiver<Incoming>,
 }
@@ -58,6 +66,7 @@ impl Session {
         Ok(Session {
             client,
             login: cli.login.clone(),
+            heard: Cell::new(false),
             _incoming: incoming,
         })
     }
@@ -74,12 +83,53 @@ impl Session {
     }
 
     async fn call(&self, capability: &str, request: &Request) -> Result<Vec<u8>, Asked> {
+        let until = Instant::now() + CALL_TIMEOUT;
+        if request.method().is_part_of(READ) {
+            return self.call_again(capability, request, until).await;
+        }
+        if !self.heard.get() {
+            // Any answer will do, an error too.
+            let probe = Request::GetPlugin(NameArgs::default());
+            let answer = self.call_again(capability, &probe, until).await;
+            if let Err(Asked::Call(CallError::Timeout)) = &answer {
+                return answer;
+            }
+        }
+        self.call_once(capability, request, CALL_TIMEOUT).await
+    }
+
+    /// Asks until there is an answer or the time is over.
+    async fn call_again(
+        &self,
+        capability: &str,
+        request: &Request,
+        until: Instant,
+    ) -> Result<Vec<u8>, Asked> {
+        let mut patience = FIRST_PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let answer = self
+                .call_once(capability, request, patience.min(left))
+                .await;
+            match answer {
+                Err(Asked::Call(CallError::Timeout)) if patience < left => patience *= 2,
+                other => return other,
+            }
+        }
+    }
+
+    async fn call_once(
+        &self,
+        capability: &str,
+        request: &Request,
+        within: Duration,
+    ) -> Result<Vec<u8>, Asked> {
         let topic = address(capability, request.method().name(), &self.login)?;
-        let reply = self
-            .client
-            .call(&topic, request.payload(), CALL_TIMEOUT)
-            .await;
-        Ok(reply?)
+        let answer = self.client.call(&topic, request.payload(), within).await;
+        if matches!(answer, Ok(_) | Err(CallError::Remote(_))) {
+            self.heard.set(true);
+        }
+        Ok(answer?)
     }
 }
 

@@ -11,7 +11,7 @@ use super::table::{self, Style};
 use bus::golang::encode;
 use bus::rpc::{Reply, Request, not_found};
 use bus::wire::{GetPluginReply, ListArgs, NameArgs, PluginInfo, StopAllArgs, UNKNOWN};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A plugin that failed without last lines is asked about once more after this time.
@@ -24,6 +24,8 @@ pub(super) struct View {
     pub(super) table: Style,
     /// The folder of the plugins' logs, for hints.
     pub(super) logs: PathBuf,
+    /// The folder of the plugins, which tells them from the core.
+    pub(super) plugins: PathBuf,
 }
 
 /// Does what was asked for.
@@ -234,25 +236,30 @@ fn explain(failure: &mut Failure, plugin: &GetPluginReply, view: &View) {
             .push(format!("it is tried again {next}"));
     }
     failure.more.tail.clone_from(&why.tail);
-    let log = log_of(&info.name, view);
-    failure.hint = if why.hint.is_empty() {
-        format!("its log is {}", log.display())
-    } else {
-        format!("{}; its log is {}", why.hint, log.display())
-    };
+    if let Some(log) = log_of(info, view) {
+        let log = format!("its log is {}", log.display());
+        failure.hint = if why.hint.is_empty() {
+            log
+        } else {
+            format!("{}; {log}", why.hint)
+        };
+    } else if !why.hint.is_empty() {
+        failure.hint.clone_from(&why.hint);
+    }
 }
 
-/// The log of a plugin; the core's is named after its id, not its file (spec §7).
-fn log_of(name: &str, view: &View) -> PathBuf {
-    let (own, core) = (
-        view.logs.join(format!("{name}.log")),
-        view.logs.join("core.log"),
-    );
-    if !own.exists() && core.exists() {
-        core
+/// The log of a plugin that ever ran; the core's is named after its id, not its file (spec §7).
+fn log_of(info: &PluginInfo, view: &View) -> Option<PathBuf> {
+    let own = view.logs.join(format!("{}.log", info.name));
+    let is_core = Path::new(&info.path)
+        .parent()
+        .is_some_and(|folder| folder != view.plugins);
+    let log = if is_core && !own.exists() {
+        view.logs.join("core.log")
     } else {
         own
-    }
+    };
+    (info.start_count > 0 || log.exists()).then_some(log)
 }
 
 /// A hint for a name nobody knows.

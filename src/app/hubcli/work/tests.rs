@@ -68,6 +68,8 @@ impl Ask for Fake {
             }
             Request::GetPlugin(args) => Ok(Reply::Plugin(Box::new(GetPluginReply {
                 info: PluginInfo {
+                    path: "/hub/plugins/bad".to_owned(),
+                    start_count: 4,
                     restarts: 3,
                     ..info(&args.name, "backoff")
                 },
@@ -98,6 +100,7 @@ fn view(json: bool) -> View {
             zone: jiff::tz::TimeZone::UTC,
         },
         logs: PathBuf::from("/hub/logs"),
+        plugins: PathBuf::from("/hub/plugins"),
     }
 }
 
@@ -240,4 +243,19 @@ fn only_what_is_needed_is_asked() {
     let fake = Fake::default();
     perform_on(&fake, &Command::List, false).unwrap();
     assert_eq!(*fake.asked.borrow(), [Method::List]);
+}
+
+#[test]
+fn a_log_is_named_when_there_is_one_and_the_cores_is_not_a_plugins() {
+    let log = |path: &str, start_count| {
+        let info = PluginInfo {
+            path: path.to_owned(),
+            start_count,
+            ..info("x", "blocked")
+        };
+        log_of(&info, &view(false)).map(|log| log.display().to_string())
+    };
+    assert_eq!(log("/hub/plugins/x", 0), None);
+    assert_eq!(log("/hub/plugins/x", 1).as_deref(), Some("/hub/logs/x.log"));
+    assert_eq!(log("/hub/bin/x", 1).as_deref(), Some("/hub/logs/core.log"));
 }
