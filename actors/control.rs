@@ -1,12 +1,15 @@
 //! Control: turns signals into messages to root, and tells systemd how far the launcher is.
 //!
-//! Invariants: SIGTERM and SIGINT end the launcher in order, a second one at once; SIGHUP never ends it (T40).
+//! Invariants: SIGTERM and SIGINT end the launcher in order, a second one at once; SIGHUP, SIGUSR1 and SIGUSR2 never end
+//! it (T40); no signal is lost while no control listens: it waits in [`Signals`], which outlives the actor.
 
 use crate::hub::{Hub, Stage};
 use crate::root::{Haste, RootMessage};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::io;
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
 /// What control needs.
@@ -14,13 +17,47 @@ use tokio::task::AbortHandle;
 pub struct ControlArgs {
     /// Tells systemd that a stage is reached; does nothing without systemd.
     pub tell_systemd: Arc<dyn Fn(Stage) + Send + Sync>,
+    /// What was caught since the launcher began.
+    pub signals: Signals,
+}
+
+/// The signals that the launcher catches, from its beginning to its end; clones are the same.
+///
+/// A signal that comes while nobody listens waits; several of one kind count as one then.
+#[derive(Clone)]
+pub struct Signals {
+    kinds: Arc<[(SignalKind, Mutex<Signal>)]>,
+}
+
+impl Signals {
+    /// Catches them from now on. Children get the default dispositions at their exec; to ignore a signal instead of
+    /// catching it would be inherited by them.
+    ///
+    /// # Errors
+    /// When the system refuses, or outside of a runtime that can wait for the system.
+    pub fn catch() -> io::Result<Signals> {
+        for unused in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+            // Stays caught when the stream is dropped; by default it would end the launcher.
+            drop(signal(unused)?);
+        }
+        let kinds = [
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::hangup(),
+        ];
+        let kinds: Result<Vec<_>, io::Error> = kinds
+            .into_iter()
+            .map(|kind| Ok((kind, Mutex::new(signal(kind)?))))
+            .collect();
+        Ok(Signals {
+            kinds: kinds?.into(),
+        })
+    }
 }
 
 /// What control understands.
 #[derive(Debug)]
 pub enum ControlMessage {
-    /// A signal came.
-    Signalled(SignalKind),
     /// The launcher has reached a stage.
     Reached(Stage),
 }
@@ -30,7 +67,6 @@ pub struct Control;
 
 /// What the actor holds.
 pub struct ControlState {
-    root: ActorRef<RootMessage>,
     args: ControlArgs,
     tasks: Vec<AbortHandle>,
 }
@@ -53,16 +89,11 @@ impl Actor for Control {
         myself: ActorRef<ControlMessage>,
         (hub, args, root): (Arc<Hub>, ControlArgs, ActorRef<RootMessage>),
     ) -> Result<ControlState, ActorProcessingErr> {
-        let mut tasks = Vec::new();
-        for kind in [
-            SignalKind::terminate(),
-            SignalKind::interrupt(),
-            SignalKind::hangup(),
-        ] {
-            tasks.push(listen(kind, signal(kind)?, myself.clone()));
-        }
+        let mut tasks: Vec<_> = (0..args.signals.kinds.len())
+            .map(|index| listen(args.signals.clone(), index, root.clone()))
+            .collect();
         tasks.push(follow(&hub, myself));
-        Ok(ControlState { root, args, tasks })
+        Ok(ControlState { args, tasks })
     }
 
     async fn handle(
@@ -72,26 +103,30 @@ impl Actor for Control {
         state: &mut ControlState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ControlMessage::Signalled(kind) if kind == SignalKind::hangup() => {
-                tracing::warn!(
-                    "SIGHUP: the configuration is read at start only; restart the launcher to apply it"
-                );
-            }
-            ControlMessage::Signalled(kind) => {
-                tracing::info!(signal = kind.as_raw_value(), "asked to stop");
-                // Without a root the launcher is ending already.
-                let _ = state.root.cast(RootMessage::End(Haste::Orderly));
-            }
             ControlMessage::Reached(stage) => (state.args.tell_systemd)(stage),
         }
         Ok(())
     }
 }
 
-fn listen(kind: SignalKind, mut signals: Signal, control: ActorRef<ControlMessage>) -> AbortHandle {
+/// Straight to root: a message that waits in the mailbox of a control that crashes would be lost.
+fn listen(signals: Signals, index: usize, root: ActorRef<RootMessage>) -> AbortHandle {
     tokio::spawn(async move {
-        while signals.recv().await.is_some() {
-            if control.cast(ControlMessage::Signalled(kind)).is_err() {
+        let Some((kind, signal)) = signals.kinds.get(index) else {
+            return;
+        };
+        // Held by the control before until its task is gone.
+        let mut signal = signal.lock().await;
+        while signal.recv().await.is_some() {
+            if *kind == SignalKind::hangup() {
+                tracing::warn!(
+                    "SIGHUP: the configuration is read at start only; restart the launcher to apply it"
+                );
+                continue;
+            }
+            tracing::info!(signal = kind.as_raw_value(), "asked to stop");
+            if root.cast(RootMessage::End(Haste::Orderly)).is_err() {
+                // Without a root the launcher is ending already.
                 return;
             }
         }
@@ -112,4 +147,80 @@ fn follow(hub: &Hub, control: ActorRef<ControlMessage>) -> AbortHandle {
         }
     })
     .abort_handle()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use tokio::sync::mpsc;
+
+    /// A root that only tells what it is told.
+    struct Ear;
+
+    impl Actor for Ear {
+        type Msg = RootMessage;
+        type State = mpsc::UnboundedSender<RootMessage>;
+        type Arguments = mpsc::UnboundedSender<RootMessage>;
+
+        async fn pre_start(
+            &self,
+            _myself: ActorRef<RootMessage>,
+            heard: mpsc::UnboundedSender<RootMessage>,
+        ) -> Result<Self::State, ActorProcessingErr> {
+            Ok(heard)
+        }
+
+        async fn handle(
+            &self,
+            _myself: ActorRef<RootMessage>,
+            message: RootMessage,
+            heard: &mut Self::State,
+        ) -> Result<(), ActorProcessingErr> {
+            heard.send(message)?;
+            Ok(())
+        }
+    }
+
+    /// To this process itself.
+    fn send(signal: &str) {
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -{signal} $PPID")])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    async fn next(heard: &mut mpsc::UnboundedReceiver<RootMessage>) -> RootMessage {
+        let heard = tokio::time::timeout(std::time::Duration::from_secs(20), heard.recv());
+        heard.await.expect("in time").expect("root lives")
+    }
+
+    #[tokio::test]
+    async fn a_signal_waits_for_a_control() {
+        let signals = Signals::catch().unwrap();
+        // Each by itself ends a process that does not catch it.
+        for harmless in ["USR1", "USR2", "HUP"] {
+            send(harmless);
+        }
+        let (hear, mut heard) = mpsc::unbounded_channel();
+        let (root, _) = Actor::spawn(None, Ear, hear).await.unwrap();
+        // While none was there yet, and again while one was gone.
+        for _ in 0..2 {
+            send("TERM");
+            let tasks: Vec<_> = (0..signals.kinds.len())
+                .map(|index| listen(signals.clone(), index, root.clone()))
+                .collect();
+            assert!(matches!(
+                next(&mut heard).await,
+                RootMessage::End(Haste::Orderly)
+            ));
+            for task in tasks {
+                task.abort();
+            }
+        }
+        send("INT");
+        let _task = listen(signals.clone(), 1, root.clone());
+        assert!(matches!(next(&mut heard).await, RootMessage::End(_)));
+        root.stop(None);
+    }
 }

@@ -12,7 +12,7 @@ mod world;
 
 use actors::api::serve::serve;
 use actors::bridge::{BridgeArgs, Link};
-use actors::control::ControlArgs;
+use actors::control::{ControlArgs, Signals};
 use actors::hub::{CoreSetup, Hub, HubParts, Node, Stage};
 use actors::news::News;
 use actors::ports::{Clock, Plan, Plans, Ports};
@@ -119,6 +119,7 @@ impl Launcher {
             },
             control: ControlArgs {
                 tell_systemd: Arc::new(|_| {}),
+                signals: Signals::catch().unwrap(),
             },
             ended,
         };

@@ -14,7 +14,7 @@ mod values;
 mod yaml;
 
 pub use problem::{Problem, Problems};
-pub use read::{MAX_SIZE, load, load_or_sample, parse};
+pub use read::{MAX_SIZE, load, load_or_sample, parse, without_file};
 
 use crate::app::launcher::LogLevel;
 use crate::app::paths::{Folders, PathError};

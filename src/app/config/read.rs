@@ -46,6 +46,22 @@ pub fn load(folders: &Folders) -> Result<Config, Problems> {
     }
 }
 
+/// What follows from there being no configuration file, which nobody asked for by name; none when there is one.
+#[must_use]
+pub fn without_file(folders: &Folders) -> Option<String> {
+    let file = &folders.config_file;
+    // Of a folder that is none something else is told.
+    let missing = !folders.config_file_given
+        && folders.accept_config().is_ok()
+        && matches!(bytes_of(file), Err(Unread::Missing));
+    missing.then(|| {
+        format!(
+            "there is no {}: the defaults hold, without a core and without autostart",
+            file.display()
+        )
+    })
+}
+
 /// As [`load`], but in an empty home what the first start would write there; nothing is written.
 ///
 /// # Errors

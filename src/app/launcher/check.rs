@@ -3,7 +3,7 @@
 //! Invariants: nothing is made, changed or started; all is looked at, so that every problem is told at once.
 
 use super::{ExitCode, Settings};
-use crate::app::config::{self, Config};
+use crate::app::config::{self, Config, sample};
 use crate::app::paths::Folders;
 use actors::inventory::{facts_of, program_of};
 use actors::ports::Plans;
@@ -65,8 +65,10 @@ impl Findings {
 #[must_use]
 pub fn check(folders: &Folders, settings: &Settings) -> Findings {
     let mut findings = Findings::default();
-    if let Err(error) = folders.accept_home() {
-        findings.problem(&error);
+    for accepted in [folders.accept_home(), folders.accept_config()] {
+        if let Err(error) = accepted {
+            findings.problem(&error);
+        }
     }
     check_folders(folders, &mut findings);
     if let Some(Err(error)) = settings
@@ -75,6 +77,9 @@ pub fn check(folders: &Folders, settings: &Settings) -> Findings {
         .map(|url| url.parse::<bus::client::Endpoint>())
     {
         findings.problem(&error);
+    }
+    if sample::for_first_start(folders).is_none() {
+        findings.warnings.extend(config::without_file(folders));
     }
     match config::load_or_sample(folders) {
         Err(problems) => findings.problems.extend(problems.lines()),
@@ -87,6 +92,10 @@ pub fn check(folders: &Folders, settings: &Settings) -> Findings {
 fn check_folders(folders: &Folders, findings: &mut Findings) {
     let read_only = [&folders.bin, &folders.plugins, &folders.config];
     for (path, _) in folders.with_modes() {
+        if path == folders.config && folders.accept_config().is_err() {
+            // Told already.
+            continue;
+        }
         let there = path.ancestors().find(|path| path.exists());
         let there = there.unwrap_or(Path::new("/"));
         if !there.is_dir() {
@@ -116,7 +125,10 @@ fn check_folders(folders: &Folders, findings: &mut Findings) {
 fn check_config(folders: &Folders, settings: &Settings, config: &Config, findings: &mut Findings) {
     if let Some(core_bin) = &config.core_bin {
         match folders.find_core(core_bin) {
-            Err(error) => findings.problem(&error),
+            Err(missing) => {
+                let way_out = missing.way_out(folders);
+                findings.problems.push(format!("{missing}; {way_out}"));
+            }
             Ok(path) => {
                 if let Err(unfit) = facts_of(&path, core_bin) {
                     findings
@@ -245,8 +257,9 @@ mod tests {
         let home = home();
         let core = home.folders.bin.join("mqttcore");
         let missing = format!(
-            "findCore. core in config not found. Path={}",
-            core.display()
+            "findCore. core in config not found. Path={}; put the program there, or correct or remove corebin in {}",
+            core.display(),
+            home.folders.config_file.display()
         );
         assert_eq!(home.check().problems, [missing]);
         home.program("bin/mqttcore");
@@ -339,6 +352,35 @@ mod tests {
         assert!(
             problems.contains("'http://x' is no address of a hub"),
             "{problems}"
+        );
+    }
+
+    #[test]
+    fn a_folder_of_configuration_that_is_none_is_told() {
+        let home = home();
+        home.program("bin/mqttcore");
+        home.config("corebin: mqttcore\n");
+        let mut folders = home.folders.clone();
+        folders.config = home.folders.config_file.clone();
+        folders.config_file = folders.config.join("launcher.yaml");
+        let findings = check(&folders, &Settings::default());
+        assert_eq!(findings.problems.len(), 1, "{findings:?}");
+        assert!(
+            findings.problems[0].contains("--configFile"),
+            "{findings:?}"
+        );
+        assert_eq!(findings.exit_code(), ExitCode::Config);
+
+        // A hub that ran once, and a mistyped folder.
+        std::fs::create_dir_all(home.folders.stores.join("auth")).expect("made");
+        folders.config = home.temp.path().join("confg");
+        folders.config_file = folders.config.join("launcher.yaml");
+        let findings = check(&folders, &Settings::default());
+        assert_eq!(findings.problems, [""; 0]);
+        let warnings = findings.warnings.join("\n");
+        assert!(
+            warnings.contains("confg/launcher.yaml: the defaults hold"),
+            "{warnings}"
         );
     }
 }

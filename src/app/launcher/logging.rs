@@ -68,20 +68,37 @@ impl Screen {
     }
 }
 
+/// Target of what is said on stderr in other words, or with fewer: it goes into the file only.
+const SAID: &str = "launcher::said";
+
+/// Logs what is said on stderr anyway, a line each; before [`start`] nothing happens.
+pub fn only_in_the_file(text: &str) {
+    for line in text.lines() {
+        tracing::error!(target: SAID, "{line}");
+    }
+}
+
+/// Where a layer writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    File,
+    Screen,
+}
+
 /// Begins to log: into the file when `logtofile` says so, and to stderr when that is a terminal or there is no file.
 ///
 /// Later calls in one process change nothing.
 pub fn start(plane: &logs::Plane, config: &Config, name: &str, level: &LogLevel) {
     let file = config.log_to_file.then(|| {
         let log = plane.own(name, config.logs);
-        layer(move || log.clone(), false)
+        layer(move || log.clone(), false, Place::File)
     });
     let terminal = std::io::stderr().is_terminal();
     let no_color = std::env::var_os("NO_COLOR");
     let screen = match Screen::choose(file.is_some(), terminal, no_color.as_deref()) {
         Screen::Off => None,
-        Screen::Plain => Some(layer(std::io::stderr, false)),
-        Screen::Colours => Some(layer(std::io::stderr, true)),
+        Screen::Plain => Some(layer(std::io::stderr, false, Place::Screen)),
+        Screen::Colours => Some(layer(std::io::stderr, true, Place::Screen)),
     };
     let subscriber = tracing_subscriber::registry()
         .with(targets(level))
@@ -100,7 +117,7 @@ fn targets(level: &LogLevel) -> Targets {
 }
 
 /// One line an event: `{time} {LEVEL} {text} {field}={value} …`.
-fn layer<S, W, M>(make_writer: M, colours: bool) -> Box<dyn Layer<S> + Send + Sync>
+fn layer<S, W, M>(make_writer: M, colours: bool, place: Place) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: Write + 'static,
@@ -112,7 +129,9 @@ where
         .with_ansi(colours)
         .with_writer(make_writer)
         // The spans of the actor library tell nothing that an event of ours does not.
-        .with_filter(filter_fn(|metadata: &Metadata<'_>| metadata.is_event()))
+        .with_filter(filter_fn(move |metadata: &Metadata<'_>| {
+            metadata.is_event() && (place == Place::File || metadata.target() != SAID)
+        }))
         .boxed()
 }
 
@@ -137,11 +156,15 @@ mod tests {
     }
 
     fn logged(level: &str, event: impl FnOnce()) -> String {
+        logged_to(Place::File, level, event)
+    }
+
+    fn logged_to(place: Place, level: &str, event: impl FnOnce()) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
         let subscriber = tracing_subscriber::registry()
             .with(targets(&LogLevel::lenient(level.to_owned())))
-            .with(layer(move || writer.clone(), false));
+            .with(layer(move || writer.clone(), false, place));
         tracing::subscriber::with_default(subscriber, event);
         let bytes = kept.0.lock().expect("lock").clone();
         String::from_utf8(bytes).expect("text")
@@ -181,5 +204,14 @@ mod tests {
         assert!(!text.contains('\u{1b}'), "{text:?}");
         let quiet = logged("error", || tracing::warn!("ours"));
         assert_eq!(quiet, "");
+    }
+
+    #[test]
+    fn what_is_said_is_not_said_twice() {
+        let both = || only_in_the_file("launcher: no core\nhint: get one");
+        let file = logged_to(Place::File, "error", both);
+        assert_eq!(file.lines().count(), 2, "{file}");
+        assert!(file.contains(" ERROR launcher: no core\n"), "{file}");
+        assert_eq!(logged_to(Place::Screen, "debug", both), "");
     }
 }

@@ -6,9 +6,10 @@
 use super::check;
 use super::logging;
 use super::wiring::{self, Wired};
-use super::{ExitCode, LogLevel, Settings};
+use super::{ExitCode, Settings};
 use crate::app::config::{self, Config, Problems, sample};
 use crate::app::paths::{Folders, PathError, Surroundings};
+use actors::control::Signals;
 use actors::root::{Ending, Root, RootArgs};
 use anyhow::Context;
 use os::lock::Lock;
@@ -74,8 +75,8 @@ pub(super) fn say(text: &str) {
 enum Failure {
     /// The configuration is wrong.
     Config(Problems),
-    /// The home is not one.
-    Home(PathError),
+    /// The home is not one, or the folder of the configuration.
+    Folders(PathError),
     /// Anything else.
     Start(anyhow::Error),
 }
@@ -86,71 +87,97 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-fn start(settings: &Settings, folders: &Folders) -> ExitCode {
-    match try_start(settings, folders) {
-        Ok(code) => code,
-        Err(Failure::Config(errors)) => {
-            say(errors.to_string().trim_end());
-            ExitCode::Config
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Config(_) | Failure::Folders(_) => ExitCode::Config,
+            Failure::Start(_) => ExitCode::StartFailed,
         }
-        Err(Failure::Home(error)) => {
-            say(&format!("launcher: {error}"));
-            ExitCode::Config
-        }
-        Err(Failure::Start(error)) => {
-            say(&format!("launcher: {error:#}"));
-            ExitCode::StartFailed
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Failure::Config(problems) => problems.to_string(),
+            Failure::Folders(error) => format!("launcher: {error}"),
+            Failure::Start(error) => format!("launcher: {error:#}"),
         }
     }
 }
 
+fn start(settings: &Settings, folders: &Folders) -> ExitCode {
+    match try_start(settings, folders) {
+        Ok(code) => code,
+        Err(failure) => {
+            say(&failure.text());
+            failure.exit_code()
+        }
+    }
+}
+
+/// Everything up to the lock, whose holder alone may write into this home.
 fn try_start(settings: &Settings, folders: &Folders) -> Result<ExitCode, Failure> {
     os::settle()?;
-    folders.accept_home().map_err(Failure::Home)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    // First of all, so that whoever asks for the end while all is being put together is not overheard.
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::catch().context("cannot catch signals")?
+    };
+    folders.accept_home().map_err(Failure::Folders)?;
+    folders.accept_config().map_err(Failure::Folders)?;
     folders.create()?;
-    sample::first_start(folders)
-        .with_context(|| format!("cannot write {}", folders.config_file.display()))?;
-    let config = config::load(folders).map_err(Failure::Config)?;
-    let lock_file = folders.run_private().join("lock");
-    let lock = Lock::take(&lock_file)?;
-    let level = settings.level_with(config.log_level.as_ref());
+    let lock = Lock::take(&folders.run_private().join("lock"))?;
     let plane = logs::Plane::start(logs::PlaneConfig {
         folder: folders.logs.clone(),
     })?;
-    logging::start(&plane, &config, &folders.client_id, &level);
-    for word in &settings.ignored {
-        tracing::warn!("'{word}' is no option and is ignored");
-    }
-    let code = supervise(settings, folders, &config, &level, &plane);
-    if let Err(error) = &code {
-        tracing::error!("start failed: {error:#}");
+    let code = supervise(settings, folders, &plane, &runtime, signals);
+    // Blocking work that hangs (a file of a dead server) must not hold up the end.
+    runtime.shutdown_background();
+    if let Err(failure) = &code {
+        logging::only_in_the_file(&failure.text());
     }
     if !plane.shutdown(LOGS_PATIENCE) {
         say("launcher: the last lines of the logs could not be written");
     }
     drop(lock);
-    Ok(code?)
+    code
 }
 
 /// Runs everything on this thread until the launcher has ended.
 fn supervise(
     settings: &Settings,
     folders: &Folders,
-    config: &Config,
-    level: &LogLevel,
     plane: &logs::Plane,
-) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    runtime: &tokio::runtime::Runtime,
+    signals: Signals,
+) -> Result<ExitCode, Failure> {
+    let loaded = sample::first_start(folders)
+        .with_context(|| format!("cannot write {}", folders.config_file.display()))
+        .map_err(Failure::Start)
+        .and_then(|_written| config::load(folders).map_err(Failure::Config));
+    // What is wrong with the configuration is to be found in the log, too, wherever that should have gone.
+    let level = match &loaded {
+        Ok(config) => settings.level_with(config.log_level.as_ref()),
+        Err(_) => settings.level_with(None),
+    };
+    let fallback = Config::default();
+    let for_log = loaded.as_ref().unwrap_or(&fallback);
+    logging::start(plane, for_log, &folders.client_id, &level);
+    let config = loaded?;
+    for word in &settings.ignored {
+        tracing::warn!("'{word}' is no option and is ignored");
+    }
+    if let Some(text) = config::without_file(folders) {
+        tracing::warn!("{text}");
+    }
     let code = runtime.block_on(async {
-        let wired = wiring::wire(settings, folders, config, level, plane).await?;
+        let wired = wiring::wire(settings, folders, &config, &level, plane, signals).await?;
         live(wired).await
     });
-    // Blocking work that hangs (a file of a dead server) must not hold up the end.
-    runtime.shutdown_background();
-    code
+    Ok(code?)
 }
 
 async fn live(wired: Wired) -> anyhow::Result<ExitCode> {

@@ -6,7 +6,7 @@ use super::{LogLevel, Settings};
 use crate::app::config::Config;
 use crate::app::paths::Folders;
 use actors::bridge::{BridgeArgs, BusAccounts, Link};
-use actors::control::ControlArgs;
+use actors::control::{ControlArgs, Signals};
 use actors::host::{
     Attached, ForeignFinder, HostProcesses, OutputPlan, SpawnConfig, TreeMeter, end_leftovers,
 };
@@ -74,6 +74,7 @@ pub(super) async fn wire(
     config: &Config,
     level: &LogLevel,
     plane: &logs::Plane,
+    signals: Signals,
 ) -> anyhow::Result<Wired> {
     let core = find_core(folders, config)?;
     let (memory, live) = take_over(folders, config).await?;
@@ -131,11 +132,16 @@ pub(super) async fn wire(
     Ok(Wired {
         hub,
         bridge,
-        control: ControlArgs {
-            tell_systemd: Arc::new(tell_systemd),
-        },
+        control: control(signals),
         after,
     })
+}
+
+fn control(signals: Signals) -> ControlArgs {
+    ControlArgs {
+        tell_systemd: Arc::new(tell_systemd),
+        signals,
+    }
 }
 
 /// The way to the bus; tried from now on.
@@ -181,7 +187,9 @@ fn find_core(folders: &Folders, config: &Config) -> anyhow::Result<Option<FileFa
     let Some(name) = &config.core_bin else {
         return Ok(None);
     };
-    let path = folders.find_core(name)?;
+    let path = folders
+        .find_core(name)
+        .map_err(|missing| anyhow!("{missing}\nhint: {}", missing.way_out(folders)))?;
     let file = inventory::facts_of(&path, name)
         .map_err(|unfit| anyhow!("the core {} cannot be run: {unfit}", path.display()))?;
     Ok(Some(file))
