@@ -4,6 +4,7 @@
 //! reaped a moment after their end if nobody else did); only this host's runs and orphans with this home's mark are
 //! ever signalled.
 
+use crate::birth;
 use crate::book::{Book, Orphan, STRANGER_GRACE};
 use crate::limits;
 use crate::marker::Marker;
@@ -12,6 +13,7 @@ use crate::run::Run;
 use crate::settle::{SetupError, become_subreaper};
 use crate::spawn::{Job, SpawnSpec, Spawners};
 use crate::spawn_error::SpawnError;
+use crate::sys;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -44,7 +46,7 @@ pub(crate) struct Shared {
     book: Mutex<Book>,
     wakes: watch::Sender<u64>,
     /// Here, so that the threads live as long as any run: their children stay theirs.
-    spawners: Spawners,
+    pub(crate) spawners: Spawners,
 }
 
 impl fmt::Debug for Shared {
@@ -99,21 +101,18 @@ impl Host {
         let seed = random().map_err(SetupError::Random)?;
         // A second thread lets starts overlap while the first waits for an exec.
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
-        let mut failed = None;
-        let shared = Arc::new_cyclic(|shared| Shared {
+        let (spawners, bell) = Spawners::new().map_err(SetupError::Descriptor)?;
+        let bell = sys::watch_readable(bell).map_err(SetupError::Descriptor)?;
+        spawners.start(threads, &home).map_err(SetupError::Thread)?;
+        let shared = Arc::new(Shared {
             home,
             runtime: runtime.clone(),
             book: Mutex::new(book),
             wakes: watch::Sender::new(0),
-            spawners: Spawners::start(threads, shared).unwrap_or_else(|error| {
-                failed = Some(error);
-                Spawners::none()
-            }),
+            spawners,
         });
-        if let Some(error) = failed {
-            return Err(SetupError::Thread(error));
-        }
         runtime.spawn(look_after(ends, Arc::downgrade(&shared)));
+        runtime.spawn(birth::attend(bell, Arc::downgrade(&shared)));
         Ok(Host {
             shared,
             seed,
@@ -159,9 +158,8 @@ impl Host {
         let closed = || SpawnError::Closed {
             path: spec.path.clone(),
         };
-        if !self.shared.spawners.send(job) {
-            return Err(closed());
-        }
+        self.shared.book().expect(&spec.marker);
+        self.shared.spawners.send(job);
         let started = answer.await.unwrap_or_else(|_| Err(closed()))?;
         started.take().ok_or_else(closed)
     }

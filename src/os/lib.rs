@@ -12,6 +12,7 @@
 //! - every descriptor is close-on-exec; a child gets stdin, stdout and stderr and nothing else;
 //! - a signal that found nobody and a signal that was not allowed are different answers (T45).
 
+mod birth;
 mod book;
 pub mod fifo;
 pub mod foreign;

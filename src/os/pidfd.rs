@@ -2,14 +2,13 @@
 //!
 //! Invariant: a [`Pidfd`] was opened on the process that started at the tick asked for; checked before and after opening.
 
+use crate::sys::OwnsDescriptor;
 use crate::{sys, table};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// How often a process is looked at when the runtime cannot watch it (no descriptor left).
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -143,18 +142,13 @@ pub(crate) async fn ended_held(held: Arc<Pidfd>) {
 }
 
 /// Waits until the descriptor is readable; `false` when the runtime cannot watch it.
-async fn until_readable(fd: impl AsRawFd + OwnsDescriptor) -> bool {
-    // SAFETY: an `OwnsDescriptor` keeps one and the same descriptor open as long as it lives, and the AsyncFd owns it.
-    let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
-    match watched {
+async fn until_readable(fd: impl OwnsDescriptor) -> bool {
+    match sys::watch_readable(fd) {
         Ok(watched) => watched.readable().await.is_ok(),
         Err(_) => false,
     }
 }
 
-/// What has one open descriptor, always the same, until it is dropped.
-trait OwnsDescriptor {}
-impl OwnsDescriptor for OwnedFd {}
 impl OwnsDescriptor for Arc<Pidfd> {}
 
 impl AsFd for Pidfd {

@@ -39,6 +39,9 @@ pub enum SetupError {
     /// A thread that starts processes cannot be made.
     #[error("cannot start a thread; the limit on processes may be reached")]
     Thread(#[source] io::Error),
+    /// No descriptor is left for hearing of started processes.
+    #[error("cannot make an eventfd; the limit on open files may be reached")]
+    Descriptor(#[source] io::Error),
 }
 
 /// Prepares the process for supervising others; call it once, first thing in `main`, before there are threads.

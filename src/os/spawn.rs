@@ -3,30 +3,30 @@
 //! Invariants:
 //! - the threads outlive every process they started, so those stay their children and are never among the orphans;
 //! - no `pre_exec`, uid or gid, so that std takes `posix_spawn` and a start costs the same at any size of ours;
-//! - a process is in the book before anybody hears of it; if nobody wants to hear of it any more it is killed.
+//! - a start copies, and at exec closes, every descriptor of the table it is made from. So lean threads have tables of their
+//!   own with next to nothing in them, and a start costs the same with 1,000 plugins as with one. No descriptor of ours
+//!   means anything on such a thread: it neither logs, nor wakes a task, nor drops what holds one of our descriptors, and
+//!   what it starts is taken hold of elsewhere ([`crate::birth`]).
 
+use crate::birth::{Birth, Newborn, Started};
 use crate::fifo::{self, FifoError};
-use crate::host::Shared;
-use crate::limits;
 use crate::marker::{HOME_VARIABLE, Marker, RUN_VARIABLE};
-use crate::pidfd::{Pidfd, PidfdError};
-use crate::run::{Run, Stage};
 use crate::settle::clear_mask;
 use crate::spawn_error::SpawnError;
-use crate::sys::{self, Keep};
-use crate::{process, table};
-use std::ffi::OsString;
+use crate::sys;
+use crate::table;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use tokio::sync::oneshot;
 
 /// Stack of a spawner thread; what runs in the child has one of its own.
 const STACK_BYTES: usize = 256 * 1024;
@@ -72,108 +72,188 @@ pub(crate) struct Job {
     pub(crate) reply: oneshot::Sender<Result<Started, SpawnError>>,
 }
 
-/// A run that was started; dropped before anybody took it, it is killed.
-pub(crate) struct Started {
-    run: Option<Arc<Run>>,
-    shared: Arc<Shared>,
-}
-
-impl Started {
-    /// The run; it is not killed any more when this is dropped.
-    pub(crate) fn take(mut self) -> Option<Arc<Run>> {
-        self.run.take()
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        if let Some(run) = self.run.take()
-            && let Err(error) = self.shared.book().kill(&run)
-        {
-            tracing::warn!(pid = run.pid, %error, "a process that nobody waits for cannot be killed");
-        }
-    }
-}
-
-/// The threads that start processes. They end when the last holder of `jobs` is gone.
+/// The threads that start processes. They end when this is dropped.
 pub(crate) struct Spawners {
-    jobs: Sender<Job>,
+    /// To threads with a descriptor table of their own.
+    lean: Arc<Lane>,
+    /// To one that has ours: for jobs that bring descriptors along.
+    sharing: Arc<Lane>,
+    bell: EventFd,
 }
 
 impl Spawners {
-    /// Starts the threads, `count` of them, each with an empty signal mask, as children inherit it.
+    /// No threads yet; and the bell by which they will tell that something was started.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub(crate) fn new() -> io::Result<(Spawners, OwnedFd)> {
+        let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let heard = bell.as_fd().try_clone_to_owned()?;
+        let spawners = Spawners {
+            lean: Arc::default(),
+            sharing: Arc::default(),
+            bell,
+        };
+        Ok((spawners, heard))
+    }
+
+    /// Starts the threads, `count` lean ones and one more, each with an empty signal mask, as children inherit it. Waits
+    /// until they are there.
     ///
     /// # Errors
     /// When there is no room for a thread.
-    pub(crate) fn start(count: usize, shared: &Weak<Shared>) -> io::Result<Spawners> {
-        let (jobs, queue) = channel();
-        let queue = Arc::new(Mutex::new(queue));
+    pub(crate) fn start(&self, count: usize, home: &OsStr) -> io::Result<()> {
+        let bell = self.bell.as_fd().as_raw_fd();
         for _ in 0..count.max(1) {
-            let queue = Arc::clone(&queue);
-            let shared = Weak::clone(shared);
-            std::thread::Builder::new()
-                .name("spawner".to_owned())
-                .stack_size(STACK_BYTES)
-                .spawn(move || serve(&queue, &shared))?;
+            start_thread(&self.lean, home, move || keep_only(bell))?;
         }
-        Ok(Spawners { jobs })
+        let bell = self.bell.as_fd().try_clone_to_owned()?;
+        start_thread(&self.sharing, home, || Ok(bell))
     }
 
-    /// No threads at all; every job is refused.
-    pub(crate) fn none() -> Spawners {
-        Spawners { jobs: channel().0 }
+    /// Hands a job to a thread.
+    pub(crate) fn send(&self, job: Job) {
+        let outputs = [&job.spec.stdout, &job.spec.stderr];
+        if outputs.iter().any(|out| matches!(out, Output::Fd(_))) {
+            self.sharing.put(job);
+        } else {
+            self.lean.put(job);
+        }
     }
 
-    /// Hands a job to a thread; `false` when there is none any more.
-    pub(crate) fn send(&self, job: Job) -> bool {
-        self.jobs.send(job).is_ok()
+    /// Takes what was started meanwhile.
+    pub(crate) fn births(&self) -> Vec<Birth> {
+        let mut births = self.lean.take_births();
+        births.extend(self.sharing.take_births());
+        births
     }
 }
 
-fn serve(queue: &Mutex<Receiver<Job>>, shared: &Weak<Shared>) {
-    if let Err(error) = clear_mask() {
-        tracing::warn!(%error, "plugins inherit the launcher's signal mask");
+impl Drop for Spawners {
+    fn drop(&mut self) {
+        self.lean.close();
+        self.sharing.close();
+        // Who attends to births ends, too. It fails only when the counter is full, and then that one is awake.
+        let _ = self.bell.write(1);
     }
-    loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let (Ok(job), Some(shared)) = (job, shared.upgrade()) else {
-            return;
+}
+
+/// Starts a thread and waits until it is ready, as `begin` needs our descriptors to be as they are.
+fn start_thread(
+    lane: &Arc<Lane>,
+    home: &OsStr,
+    begin: impl FnOnce() -> io::Result<OwnedFd> + Send + 'static,
+) -> io::Result<()> {
+    let (lane, home) = (Arc::clone(lane), home.to_owned());
+    let (ready, begun) = mpsc::channel();
+    let work = move || {
+        if let Err(error) = clear_mask() {
+            tracing::warn!(%error, "plugins inherit the launcher's signal mask");
+        }
+        let bell = begin();
+        let (told, bell) = match bell {
+            Ok(bell) => (Ok(()), Some(bell)),
+            Err(error) => (Err(error), None),
         };
-        let result = start(&job.spec, &shared);
-        // Refused or not, what nobody takes is killed when it is dropped.
-        let _refused = job.reply.send(result.map(|run| Started {
-            run: Some(run),
-            shared: Arc::clone(&shared),
-        }));
+        // Whoever waits is there until it is told.
+        let _ = ready.send(told);
+        if let Some(bell) = bell {
+            serve(&lane, &home, &bell);
+        }
+    };
+    let thread = std::thread::Builder::new()
+        .name("spawner".to_owned())
+        .stack_size(STACK_BYTES);
+    thread.spawn(work)?;
+    begun.recv().map_err(io::Error::other)?
+}
+
+/// Gives the calling thread a descriptor table of its own, with nothing in it but `bell` and the three that every program
+/// has. Where the system refuses, it goes on with ours, and a start costs more the more descriptors we have.
+fn keep_only(bell: RawFd) -> io::Result<OwnedFd> {
+    sys::own_descriptors(bell).or_else(|error| {
+        tracing::debug!(%error, "processes are started with a copy of all our descriptors");
+        sys::duplicate(bell)
+    })
+}
+
+/// Jobs on their way to a kind of threads, and what became of them.
+#[derive(Default)]
+struct Lane {
+    queue: Mutex<Queue>,
+    news: Condvar,
+    births: Mutex<Vec<Birth>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Job>,
+    closed: bool,
+}
+
+impl Lane {
+    fn put(&self, job: Job) {
+        lock(&self.queue).waiting.push_back(job);
+        self.news.notify_one();
+    }
+
+    /// The next job; `None` when there will be none.
+    fn take(&self) -> Option<Job> {
+        let empty = |queue: &mut Queue| queue.waiting.is_empty() && !queue.closed;
+        let queue = self.news.wait_while(lock(&self.queue), empty);
+        let mut queue = queue.unwrap_or_else(PoisonError::into_inner);
+        queue.waiting.pop_front()
+    }
+
+    fn take_births(&self) -> Vec<Birth> {
+        std::mem::take(&mut lock(&self.births))
+    }
+
+    /// No more jobs come; nobody waits for those that are left.
+    fn close(&self) {
+        let left = {
+            let mut queue = lock(&self.queue);
+            queue.closed = true;
+            std::mem::take(&mut queue.waiting)
+        };
+        self.news.notify_all();
+        drop((left, self.take_births()));
     }
 }
 
-/// Starts one process, enters it into the book and has it watched.
-fn start(spec: &SpawnSpec, shared: &Arc<Shared>) -> Result<Arc<Run>, SpawnError> {
-    let (mut command, fifo) = command(spec, shared)?;
-    shared.book().expect(&spec.marker);
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a spawner thread does.
+fn serve(lane: &Lane, home: &OsStr, bell: &OwnedFd) {
+    while let Some(job) = lane.take() {
+        let result = start(&job.spec, home);
+        let mut births = lock(&lane.births);
+        births.push(Birth { job, result });
+        let first = births.len() == 1;
+        drop(births);
+        if first {
+            // Fails only when the counter is full, and then the runtime is awake.
+            let _ = nix::unistd::write(bell, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+/// Starts one process.
+fn start(spec: &SpawnSpec, home: &OsStr) -> Result<Newborn, SpawnError> {
+    let (mut command, fifo) = command(spec, home)?;
     let spawned = command.spawn();
     // Our copies of its outputs go before anybody can ask whether they are held.
     drop(command);
-    let started = spawned
-        .map_err(|error| SpawnError::explain(&spec.path, &spec.cwd, &error))
-        .and_then(|child| hold(i32::try_from(child.id()).unwrap_or(-1), fifo, spec));
-    let run = match started {
-        Ok(run) => Arc::new(run),
-        Err(error) => {
-            shared.book().forget(&spec.marker);
-            return Err(error);
-        }
-    };
-    shared.book().enter(Arc::clone(&run));
-    limits::restore_for_child(run.pid);
-    let watching = process::watch(Arc::clone(shared), Arc::clone(&run));
-    shared.runtime.spawn(watching);
-    Ok(run)
+    let child = spawned.map_err(|error| SpawnError::explain(&spec.path, &spec.cwd, &error))?;
+    let pid = i32::try_from(child.id()).unwrap_or(-1);
+    let start_ticks = table::stat(pid).map(|stat| stat.map_or(0, |stat| stat.start_ticks));
+    Ok(Newborn::new(pid, start_ticks, fifo))
 }
 
 /// What to execute, and device and inode of the FIFO that its output is.
-fn command(spec: &SpawnSpec, shared: &Shared) -> Result<(Command, Option<(u64, u64)>), SpawnError> {
+fn command(spec: &SpawnSpec, home: &OsStr) -> Result<(Command, Option<(u64, u64)>), SpawnError> {
     let failed = |source| SpawnError::Output {
         path: spec.path.clone(),
         source,
@@ -201,7 +281,7 @@ fn command(spec: &SpawnSpec, shared: &Shared) -> Result<(Command, Option<(u64, u
         .env_clear()
         .envs(spec.env.iter().map(|(name, value)| (name, value)))
         .env(RUN_VARIABLE, spec.marker.as_str())
-        .env(HOME_VARIABLE, &shared.home)
+        .env(HOME_VARIABLE, home)
         .current_dir(&spec.cwd)
         .process_group(0)
         .stdin(Stdio::null())
@@ -238,45 +318,4 @@ fn stdio(output: &Output, file: Option<File>) -> Stdio {
         (Output::Inherit, None) => Stdio::inherit(),
         (Output::Null | Output::Fifo(_) | Output::Fd(_), None) => Stdio::null(),
     }
-}
-
-/// Takes hold of a child that was just started. Its number is pinned, as only the book reaps.
-fn hold(pid: i32, fifo: Option<(u64, u64)>, spec: &SpawnSpec) -> Result<Run, SpawnError> {
-    let held = Pidfd::of_child(pid).and_then(|pidfd| match table::stat(pid) {
-        Ok(Some(stat)) => Ok((pidfd, stat.start_ticks)),
-        Ok(None) => Ok((pidfd, 0)),
-        Err(source) => Err(PidfdError::Identify { pid, source }),
-    });
-    match held {
-        Ok((pidfd, start_ticks)) => Ok(Run {
-            marker: spec.marker.clone(),
-            pid,
-            start_ticks,
-            pidfd: Arc::new(pidfd),
-            fifo,
-            stage: watch::Sender::new(Stage::Running),
-        }),
-        Err(source) => {
-            end_unwatched(pid);
-            Err(SpawnError::Unwatched {
-                path: spec.path.clone(),
-                source,
-            })
-        }
-    }
-}
-
-/// Ends a child that is not in the book. It has hardly begun, so this takes a moment only.
-fn end_unwatched(pid: i32) {
-    for _ in 0..100 {
-        let killed = sys::signal_group(pid, libc::SIGKILL);
-        match sys::child_ended(pid, Keep::Nothing) {
-            Ok(None) => std::thread::sleep(Duration::from_millis(1)),
-            Ok(Some(_)) | Err(_) => return,
-        }
-        if killed.is_err() {
-            return;
-        }
-    }
-    tracing::warn!(pid, "a process that cannot be watched does not end");
 }

@@ -93,6 +93,24 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
+    /// A program that was started, but could not be held.
+    pub(crate) fn unwatched(path: &Path, source: PidfdError) -> SpawnError {
+        let path = path.to_owned();
+        let errno = match &source {
+            PidfdError::Open { source, .. } | PidfdError::Identify { source, .. } => {
+                Errno::from_raw(source.raw_os_error().unwrap_or(0))
+            }
+        };
+        match room_way_out(errno) {
+            Some(way_out) => SpawnError::NoRoom {
+                path,
+                errno,
+                way_out,
+            },
+            None => SpawnError::Unwatched { path, source },
+        }
+    }
+
     /// Finds the words for what the system said when `path` was to be executed in `cwd`.
     pub(crate) fn explain(path: &Path, cwd: &Path, error: &io::Error) -> SpawnError {
         let path = path.to_owned();

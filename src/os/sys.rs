@@ -6,6 +6,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use supervision::ExitStatus;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Opens a pidfd on the process with this number, close-on-exec.
 ///
@@ -125,6 +127,56 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Gives the calling thread a descriptor table of its own, with only `kept` and what is below 3 in it; the other threads
+/// keep theirs as it is. Gives this thread's copy of `kept`, which has the same number.
+///
+/// # Errors
+/// `EPERM` where a filter refuses; then the thread shares the table as before.
+pub(crate) fn own_descriptors(kept: RawFd) -> io::Result<OwnedFd> {
+    let number = u32::try_from(kept).map_err(io::Error::other)?;
+    // SAFETY: the call takes an integer; from here on this thread's descriptors are copies of the others'.
+    if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    for (first, last) in [(3, number.saturating_sub(1)), (number.max(2) + 1, u32::MAX)] {
+        if first <= last {
+            // SAFETY: the table is this thread's alone by now, and nothing that it owns is in it yet. Where the kernel
+            // does not know the call (before Linux 5.9) the copies stay, which costs time only.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    }
+    // SAFETY: this thread's copy, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(kept) })
+}
+
+/// What has one open descriptor, always the same, until it is dropped.
+pub(crate) trait OwnsDescriptor: AsRawFd {}
+impl OwnsDescriptor for OwnedFd {}
+
+/// Has the runtime tell when a descriptor is readable. To be called within a runtime.
+///
+/// # Errors
+/// When there is no room for one more.
+pub(crate) fn watch_readable<T: OwnsDescriptor>(fd: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: an `OwnsDescriptor` keeps one and the same descriptor open as long as it lives, and the AsyncFd owns it.
+    let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    watched.map_err(io::Error::from)
+}
+
+/// Duplicates a descriptor, close-on-exec.
+///
+/// # Errors
+/// `EBADF` when it is not open, `EMFILE` when there is no room.
+pub(crate) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: makes a new descriptor; on a closed one it fails without effect.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// Sets close-on-exec on one descriptor, if it is open.

@@ -1,7 +1,7 @@
 //! Real processes: how they start, how they end, what they leave behind.
 
 use crate::testing::{Helper, LONG, Scene, drain, eventually, lives, soon};
-use crate::{Delivered, Output, SpawnError, fifo, table};
+use crate::{Delivered, Output, SpawnError, fifo, sys, table};
 use std::path::Path;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -570,9 +570,46 @@ async fn launcher_without_lists() {
     assert!(!lives(daemon));
 }
 
+/// Not a test of its own: a launcher with many descriptors, and no other threads that start processes.
+#[tokio::test]
+async fn launcher_with_many_descriptors() {
+    let Some(home) = Helper::home() else {
+        return;
+    };
+    let scene = Scene::at(home);
+    let many: Vec<_> = (0..100)
+        .map(|_| std::fs::File::open("/dev/null").unwrap())
+        .collect();
+    assert_eq!(
+        scene.run("exit 3").await.main_ended().await,
+        ExitStatus::Code(3)
+    );
+    let allowed = std::thread::spawn(|| sys::own_descriptors(2).is_ok());
+    if !allowed.join().unwrap() {
+        println!("skipped: this system lets no thread have descriptors of its own");
+    } else {
+        let mut tables = Vec::new();
+        for task in std::fs::read_dir("/proc/self/task").unwrap() {
+            let task = task.unwrap().path();
+            if std::fs::read_to_string(task.join("comm")).unwrap() == "spawner\n" {
+                tables.push(std::fs::read_dir(task.join("fd")).unwrap().count());
+            }
+        }
+        tables.sort_unstable();
+        let sharing = tables.pop();
+        assert!(sharing > Some(many.len()), "{sharing:?}");
+        assert!(tables.iter().all(|open| *open <= 4), "{tables:?}");
+    }
+    std::fs::write(scene.path("out"), "1\n").unwrap();
+}
+
 #[tokio::test]
 async fn ends_are_noticed_in_bad_surroundings() {
-    for test in ["launcher_without_descriptors", "launcher_without_lists"] {
+    for test in [
+        "launcher_without_descriptors",
+        "launcher_without_lists",
+        "launcher_with_many_descriptors",
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let helper = Helper::start(&format!("tests::{test}"), folder.path());
         helper.succeeds().await;
