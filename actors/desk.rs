@@ -31,17 +31,17 @@ struct Pile {
 }
 
 impl Desk {
-    /// Has `work` done.
+    /// Has `work` done; it is on its way when this returns, and the future is for its result only.
     ///
     /// # Errors
     /// When it panics.
     ///
     /// # Cancel safety
     /// Dropped before it began it is not done; dropped later it is done all the same.
-    pub(crate) async fn ask<R: Send + 'static>(
+    pub(crate) fn ask<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> R + Send + 'static,
-    ) -> Result<R, Broken> {
+    ) -> impl Future<Output = Result<R, Broken>> + Send + 'static {
         let (reply, result) = oneshot::channel();
         let work = move || {
             if !reply.is_closed() {
@@ -50,7 +50,7 @@ impl Desk {
             }
         };
         self.put(Box::new(work));
-        result.await.map_err(|_| Broken)
+        async { result.await.map_err(|_| Broken) }
     }
 
     /// Has `work` done some time; without a runtime at once.

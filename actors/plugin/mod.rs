@@ -343,10 +343,11 @@ impl PluginState {
             };
             (from, step.answer, line, became_foreign)
         };
+        // Done first, told then: a successor does not wait for words.
+        self.perform_todo();
         if let Some((to, run, cause)) = line {
             self.log_phase(from, to, run, &cause, now);
         }
-        self.perform_todo();
         if let Some(pid) = became_foreign {
             self.watch_foreign(pid);
         }

@@ -7,6 +7,7 @@ use super::{PluginMessage, PluginState, fact_of, look_of};
 use crate::ports::{Child, Happening, Launch, Preparation};
 use crate::seat::{LastExit, Seat, Usage};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 use supervision::lifecycle::{BlockReason, Effect, Event, Failure, SpawnFailure, Ticket};
 use supervision::{ExitStatus, Run};
@@ -44,10 +45,9 @@ impl PluginState {
         };
         let failed = BlockReason::Settings(format!("looking at it failed; {OWN_FAULT}"));
         let promise = Promise::new(&seat, Event::PrepareFailed(ticket, failed));
+        let preparing = preparer.prepare(seat.id.clone(), seat.kind, plan, look);
         tokio::spawn(async move {
-            let found = preparer
-                .prepare(seat.id.clone(), seat.kind, plan, look)
-                .await;
+            let found = preparing.await;
             if let Preparation::Ready { file, env_file } = &found {
                 let mut state = seat.state();
                 state.file = Some(file.clone());
@@ -88,7 +88,7 @@ impl PluginState {
                 failure: failed,
             },
         );
-        tokio::spawn(async move {
+        begin(async move {
             // Held until the spawner has answered, so that the next in order begins after this one.
             let _turn = match turn {
                 Some(turn) => Some(turn.come().await),
@@ -189,6 +189,16 @@ impl PluginState {
         self.ports.herald.announce(Happening::Stopped {
             id: self.seat.id.clone(),
         });
+    }
+}
+
+/// Runs a task whose first step is done at once, before whatever else waits for its turn.
+fn begin(task: impl Future<Output = ()> + Send + 'static) {
+    let mut task = Box::pin(task);
+    // It is polled again by the runtime, which wakes it from then on.
+    let first = task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    if first.is_pending() {
+        tokio::spawn(task);
     }
 }
 

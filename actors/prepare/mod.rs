@@ -19,7 +19,7 @@ pub use settings::wrong_settings;
 
 use crate::desk::Desk;
 use crate::ports::{Accounts, BoxFuture, Kind, Look, Plan, Preparation, Preparer};
-use credentials::{Shelf, Token};
+use credentials::{OnDisk, Shelf, Token};
 use creds::UnixTime;
 use directory::{Directory, Silence, Standing};
 use foreign::Patrol;
@@ -111,61 +111,103 @@ impl DiskPreparer {
 impl Preparer for DiskPreparer {
     fn prepare(&self, id: PluginId, kind: Kind, plan: Plan, look: Look) -> BoxFuture<Preparation> {
         let inner = self.inner.clone();
+        let seen = inner.look(&id, kind, plan, look);
         Box::pin(async move {
             inner
-                .prepare(&id, kind, plan, look)
+                .judge(&id, kind, look, seen)
                 .await
                 .unwrap_or_else(Preparation::Blocked)
         })
     }
 }
 
+/// What the disk has for a start.
+struct Seen {
+    files: InOrder,
+    /// None where they are not looked at, or not yet.
+    credentials: Option<Result<OnDisk, String>>,
+}
+
 impl Inner {
-    async fn prepare(
+    /// Has what is on disk looked at, in one piece of work where it can be: it is on its way when this returns.
+    fn look(
         &self,
         id: &PluginId,
         kind: Kind,
         plan: Plan,
         look: Look,
-    ) -> Result<Preparation, BlockReason> {
-        let (places, asked) = (self.places.clone(), id.clone());
-        let readiness = self.readiness.clone();
-        let look_at = move || {
-            let found = places.look(&asked, kind, &plan);
-            if found.is_ok() {
-                readiness.make_ready(&asked);
-            }
-            found
+    ) -> impl Future<Output = Result<Seen, BlockReason>> + Send + 'static {
+        let (places, readiness, id) = (self.places.clone(), self.readiness.clone(), id.clone());
+        let shelf = match look {
+            Look::Again => self.shelf_for(kind),
+            // Nothing is made for what somebody else may run; they come after the look for copies.
+            Look::Thorough => None,
         };
-        let in_order = self.desk.ask(look_at).await;
-        let InOrder { file, env_file } =
-            in_order.map_err(|broken| BlockReason::Settings(broken.to_string()))??;
-        // The core is never foreign (spec §5), and gets no credentials of ours (spec §7).
-        if kind == Kind::Plugin {
-            if look == Look::Thorough {
-                let sought = Sought {
-                    id: id.clone(),
-                    path: file.path.clone(),
-                };
-                if let Some(pid) = self.patrol.find(sought).await {
-                    return Ok(Preparation::Foreign { pid });
-                }
+        let seen = self.desk.ask(move || {
+            let files = places.look(&id, kind, &plan)?;
+            let credentials = shelf.map(|shelf| shelf.look(&id, now()));
+            readiness.make_ready(&id);
+            Ok(Seen { files, credentials })
+        });
+        async {
+            seen.await
+                .unwrap_or_else(|broken| Err(BlockReason::Settings(broken.to_string())))
+        }
+    }
+
+    async fn judge(
+        &self,
+        id: &PluginId,
+        kind: Kind,
+        look: Look,
+        seen: impl Future<Output = Result<Seen, BlockReason>>,
+    ) -> Result<Preparation, BlockReason> {
+        let Seen { files, credentials } = seen.await?;
+        let InOrder { file, env_file } = files;
+        // The core is never foreign (spec §5).
+        if (kind, look) == (Kind::Plugin, Look::Thorough) {
+            let sought = Sought {
+                id: id.clone(),
+                path: file.path.clone(),
+            };
+            if let Some(pid) = self.patrol.find(sought).await {
+                return Ok(Preparation::Foreign { pid });
             }
-            self.credentials(id)
+        }
+        if let Some(shelf) = self.shelf_for(kind) {
+            self.credentials(&shelf, id, credentials)
                 .await
                 .map_err(BlockReason::Credentials)?;
         }
         Ok(Preparation::Ready { file, env_file })
     }
 
+    /// Where credentials of ours are; the core gets none (spec §7).
+    fn shelf_for(&self, kind: Kind) -> Option<Arc<Shelf>> {
+        match kind {
+            Kind::Plugin => self.shelf.clone(),
+            Kind::Core => None,
+        }
+    }
+
+    /// What a plugin has on disk.
+    async fn on_disk(&self, shelf: &Arc<Shelf>, id: &PluginId) -> Result<OnDisk, String> {
+        let (shelf, id) = (shelf.clone(), id.clone());
+        let found = self.desk.ask(move || shelf.look(&id, now())).await;
+        found.map_err(|broken| broken.to_string())?
+    }
+
     /// Sees to it that a plugin has valid credentials; the error names file, cause and way out.
-    async fn credentials(&self, id: &PluginId) -> Result<(), String> {
-        let Some(shelf) = &self.shelf else {
-            return Ok(());
+    async fn credentials(
+        &self,
+        shelf: &Arc<Shelf>,
+        id: &PluginId,
+        found: Option<Result<OnDisk, String>>,
+    ) -> Result<(), String> {
+        let found = match found {
+            Some(found) => found?,
+            None => self.on_disk(shelf, id).await?,
         };
-        let (looking, asked) = (shelf.clone(), id.clone());
-        let look = move || looking.look(&asked, UnixTime::from(SystemTime::now()));
-        let found = self.desk.ask(look).await.map_err(|b| b.to_string())??;
         let standing = self.directory.standing(id, &found.key).await;
         let standing = standing.map_err(|silence| without_token(shelf, id, &silence))?;
         match (standing, found.token) {
@@ -199,6 +241,10 @@ impl Inner {
             .await
             .map_err(|broken| broken.to_string())?
     }
+}
+
+fn now() -> UnixTime {
+    UnixTime::from(SystemTime::now())
 }
 
 /// Why the auth service's silence blocks a start.

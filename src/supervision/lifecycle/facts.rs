@@ -269,12 +269,13 @@ impl Lifecycle {
             | Phase::Backoff { .. }
             | Phase::Foreign { .. } => return Step::stale(),
         };
-        let mut all = vec![Effect::ReportEnded {
+        // The look before the next run is on its way before this one's end is told.
+        let mut all = effects;
+        all.push(Effect::ReportEnded {
             run,
             status,
             failure,
-        }];
-        all.extend(effects);
+        });
         Step::noted(all)
     }
 

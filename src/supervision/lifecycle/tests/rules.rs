@@ -41,14 +41,12 @@ fn an_early_exit_with_code_zero_is_a_failed_start_and_tried_again() {
     let status = ExitStatus::Code(0);
     let step = end(&mut life, at(50), status);
     let failure = Some(Failure::EarlyExit(status));
-    assert_eq!(
-        step.effects[0],
-        Effect::ReportEnded {
-            run,
-            status,
-            failure
-        }
-    );
+    let told = Effect::ReportEnded {
+        run,
+        status,
+        failure,
+    };
+    assert_eq!(step.effects, [Effect::Prepare(life.ticket), told]);
     assert_eq!(
         (life.wish(), life.failures(), life.restarts()),
         (Wish::Up, 1, 1)
@@ -192,14 +190,12 @@ fn what_outlives_the_main_process_is_ended_before_the_next_run() {
     assert_eq!(life.phase.name(), PhaseName::Killing);
     let step = end(&mut life, at(7_001), status);
     let failure = Some(Failure::Ended(status));
-    assert_eq!(
-        step.effects[0],
-        Effect::ReportEnded {
-            run,
-            status,
-            failure
-        }
-    );
+    let told = Effect::ReportEnded {
+        run,
+        status,
+        failure,
+    };
+    assert_eq!(step.effects, [Effect::Prepare(life.ticket), told]);
     // It is its main process that lasted, not what hung on.
     assert_eq!(life.last_failure().unwrap().lasted, Duration::from_secs(2));
     assert_eq!(life.phase.name(), PhaseName::Preparing);
