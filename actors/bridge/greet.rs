@@ -2,7 +2,7 @@
 //!
 //! Invariants: nothing here is done for a connection that is gone; all of it may be repeated.
 
-use super::{SEND_WITHIN, event_topic};
+use super::{BridgeArgs, SEND_WITHIN, event_topic, tell_fall};
 use crate::hub::Hub;
 use crate::ports::Kind;
 use crate::seat::Seat;
@@ -101,15 +101,17 @@ async fn prove_ready(core: &Arc<Seat>) {
     }
 }
 
-/// Has the client try often while a core of our own is starting (spec §7), and at its usual pace otherwise.
-pub(super) async fn follow_core(hub: Arc<Hub>, client: Client) {
+/// Has the client try often while a core of our own is starting (spec §7), and at its usual pace otherwise. When it did
+/// not come up, what was not told while it was awaited is.
+pub(super) async fn follow_core(hub: Arc<Hub>, args: BridgeArgs) {
     let Some(core) = hub.roster.get(&PluginId::core()) else {
         return;
     };
     let mut views = core.views();
     loop {
         let starting = views.borrow_and_update().phase == PhaseName::Starting;
-        client.set_eager(starting);
+        args.client.set_eager(starting);
+        tell_fall(&hub, &args.link);
         if views.changed().await.is_err() {
             return;
         }

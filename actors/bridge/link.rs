@@ -17,6 +17,8 @@ pub enum Link {
         generation: u64,
         /// Why there is none; for people.
         reason: String,
+        /// Whether people were told; as long as a core of our own is awaited there is nothing to tell.
+        told: bool,
     },
 }
 
@@ -25,6 +27,7 @@ impl Default for Link {
         Link::Down {
             generation: 0,
             reason: "no connection to the bus yet".to_owned(),
+            told: true,
         }
     }
 }
@@ -51,16 +54,53 @@ impl Link {
         };
     }
 
-    /// Whether this is news.
-    pub(super) fn fall(&mut self, why: &str) -> bool {
-        let news = match self {
-            Link::Up { .. } => true,
-            Link::Down { reason, .. } => reason != why,
+    pub(super) fn fall(&mut self, why: &str) {
+        let told = match self {
+            Link::Up { .. } => false,
+            Link::Down { reason, told, .. } => *told && reason == why,
         };
         *self = Link::Down {
             generation: self.generation(),
             reason: why.to_owned(),
+            told,
         };
-        news
+    }
+
+    /// Whether there was a connection before.
+    pub(super) fn has_been_up(&self) -> bool {
+        self.generation() > 0
+    }
+
+    /// The reason that nobody was told yet; from now on it counts as told.
+    pub(super) fn tell(&mut self) -> Option<String> {
+        match self {
+            Link::Down { reason, told, .. } if !*told => {
+                *told = true;
+                Some(reason.clone())
+            }
+            Link::Up { .. } | Link::Down { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_told_once() {
+        let mut link = Link::default();
+        assert_eq!(link.tell(), None, "nothing was tried yet");
+        link.fall("no token");
+        link.fall("no token");
+        assert!(!link.has_been_up());
+        assert_eq!(link.tell().as_deref(), Some("no token"));
+        link.fall("no token");
+        assert_eq!(link.tell(), None);
+        link.rise();
+        assert_eq!(link.tell(), None);
+        link.fall("no token");
+        assert!(link.has_been_up());
+        assert_eq!(link.tell().as_deref(), Some("no token"));
     }
 }

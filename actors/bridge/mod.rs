@@ -14,7 +14,7 @@ pub use accounts::BusAccounts;
 pub use link::Link;
 
 use crate::api::serve::{AfterReply, serve};
-use crate::hub::Hub;
+use crate::hub::{Hub, Stage};
 use crate::news::News;
 use crate::ports::Happening;
 use bus::client::{Client, Incoming, IncomingRequest};
@@ -23,6 +23,8 @@ use bus::topics::{MessageKind, Topic};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Duration;
+use supervision::PluginId;
+use supervision::lifecycle::PhaseName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
 
@@ -94,12 +96,9 @@ impl Actor for Bridge {
         myself: ActorRef<BridgeMessage>,
         (hub, args): (Arc<Hub>, BridgeArgs),
     ) -> Result<BridgeState, ActorProcessingErr> {
-        let pump = task(&myself, pump(args.clone(), myself.clone()));
+        let pump = task(&myself, pump(hub.clone(), args.clone(), myself.clone()));
         let teller = task(&myself, tell(hub.clone(), args.clone()));
-        let eager = task(
-            &myself,
-            greet::follow_core(hub.clone(), args.client.clone()),
-        );
+        let eager = task(&myself, greet::follow_core(hub.clone(), args.clone()));
         let mut state = BridgeState {
             hub,
             args,
@@ -179,16 +178,42 @@ impl Drop for Alarm {
     }
 }
 
-/// Notes that the bus is gone, so that a crash of the bridge does not lose it.
-fn note_fall(link: &watch::Sender<Link>, reason: &str) {
-    let news = link.send_if_modified(|link| link.fall(reason));
-    if news {
+/// Says that there is no bus, each reason once; nothing as long as a core of our own is awaited for the first time
+/// (spec §7: it has until its deadline, and what it lacks until then is no fault).
+fn tell_fall(hub: &Hub, link: &watch::Sender<Link>) {
+    if !link.borrow().has_been_up() && is_awaited(hub) {
+        return;
+    }
+    let mut reason = None;
+    link.send_if_modified(|link| {
+        reason = link.tell();
+        // Nobody waits for its having been told.
+        false
+    });
+    if let Some(reason) = reason {
         tracing::warn!("no bus: {reason}");
     }
 }
 
+/// Whether our own core is on its way.
+fn is_awaited(hub: &Hub) -> bool {
+    let Some(core) = hub.roster.get(&PluginId::core()) else {
+        return false;
+    };
+    match core.view().phase {
+        PhaseName::Preparing | PhaseName::Starting => true,
+        PhaseName::Stopped => hub.stage() < Stage::Up,
+        PhaseName::Blocked
+        | PhaseName::Running
+        | PhaseName::Stopping
+        | PhaseName::Killing
+        | PhaseName::Backoff
+        | PhaseName::Foreign => false,
+    }
+}
+
 /// Takes what comes from the bus to the actor; requests only as many as may be served.
-async fn pump(args: BridgeArgs, bridge: ActorRef<BridgeMessage>) {
+async fn pump(hub: Arc<Hub>, args: BridgeArgs, bridge: ActorRef<BridgeMessage>) {
     let mut incoming = args.incoming.lock().await;
     let permits = Arc::new(Semaphore::new(IN_FLIGHT));
     let refusals = Arc::new(Semaphore::new(REFUSALS));
@@ -199,7 +224,9 @@ async fn pump(args: BridgeArgs, bridge: ActorRef<BridgeMessage>) {
                 bridge.cast(BridgeMessage::Connected(endpoint.to_string()))
             }
             Incoming::Disconnected { reason, .. } => {
-                note_fall(&args.link, &reason);
+                // Before the actor hears of it, so that a crash of the bridge does not lose it.
+                args.link.send_modify(|link| link.fall(&reason));
+                tell_fall(&hub, &args.link);
                 bridge.cast(BridgeMessage::Disconnected)
             }
             Incoming::Request(request) => match permits.clone().try_acquire_owned() {

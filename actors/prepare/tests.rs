@@ -367,6 +367,7 @@ async fn without_a_bus_it_is_blocked_with_file_cause_and_way_out() {
     world.ready("a").await;
     let down = Link::Down {
         generation: 1,
+        told: false,
         reason: "the core is gone".to_owned(),
     };
     world.accounts.link.send_replace(down);
@@ -505,7 +506,10 @@ async fn executable_folder_and_environment_file_are_looked_at() {
     );
     std::fs::write(&file, "X=1\nbad\n").unwrap();
     let text = blocked("a", plan.clone()).await.text().to_owned();
-    assert!(text.contains("a.env: line 2 is not NAME=VALUE"), "{text}");
+    assert!(
+        text.contains("a.env:2: the line is not NAME=VALUE"),
+        "{text}"
+    );
     std::fs::write(&file, "X=1\n").unwrap();
     let found = world.prepare_as("a", plan, Look::Again).await;
     let Preparation::Ready { file, env_file } = found else {

@@ -39,6 +39,9 @@ fn a_hub_starts_its_plugins_in_order_and_ends_all_of_them() {
     for suffix in ["key", "pub", "token"] {
         assert!(hub.path(format!("certs/one.{suffix}")).exists(), "{suffix}");
     }
+    // That there is no core before it was started is no fault.
+    let log = hub.log("launcher");
+    assert!(!log.contains("no bus"), "{log}");
     hub.down();
 }
 

@@ -60,7 +60,7 @@ fn unreachable(endpoint: &Endpoint, error: io::Error) -> ConnectError {
     } else {
         ConnectError::Unreachable {
             endpoint,
-            source: Arc::new(error),
+            text: error.to_string(),
         }
     }
 }

@@ -4,8 +4,6 @@
 
 use super::Endpoint;
 use crate::rpc;
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Why the hub refused a login.
@@ -48,13 +46,12 @@ pub enum ConnectError {
         endpoint: Endpoint,
     },
     /// It cannot be reached.
-    #[error("cannot reach {endpoint}")]
+    #[error("cannot reach {endpoint}: {text}")]
     Unreachable {
         /// Where.
         endpoint: Endpoint,
         /// What the system said.
-        #[source]
-        source: Arc<io::Error>,
+        text: String,
     },
     /// The process that listens on the socket is neither root's nor the owner's; nothing was sent to it.
     #[error(
@@ -141,6 +138,9 @@ impl ConnectError {
     /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
+        if self.is_of_another_hub() {
+            return "the core of this home does not run: start its launcher; logs/core.log tells why a core does not come up. What answers in its place is another hub of this machine, or the original's core, with a token that is expired";
+        }
         match self.most_telling() {
             ConnectError::NoEndpoint
             | ConnectError::NobodyListens { .. }
@@ -166,9 +166,6 @@ impl ConnectError {
                 "use a host name or address that is in the hub's certificate (certs/hubCert.pem)"
             }
             ConnectError::Login { refusal, .. } => match refusal {
-                Refusal::BadCredentials if matches!(self, ConnectError::Several(_)) => {
-                    "if that is another hub, start this one's launcher; if it is this one, its token is expired: restart the core"
-                }
                 Refusal::BadCredentials => {
                     "the token is expired or another hub's: restart the core to renew it, or check --home"
                 }
@@ -179,6 +176,38 @@ impl ConnectError {
             ConnectError::Subscription { .. } => "the role of this login does not allow it",
             ConnectError::Closed { .. } => "try again; logs/core.log tells more",
         }
+    }
+
+    /// Whether nobody listened at the home's own socket, and whoever has the name that all hubs of a machine share does
+    /// not know this one, or is another user's. The refusal alone would hide that the own core is down.
+    fn is_of_another_hub(&self) -> bool {
+        let ConnectError::Several(errors) = self else {
+            return false;
+        };
+        let mut errors = errors.iter();
+        let own_is_silent = errors.any(|error| {
+            matches!(
+                error,
+                ConnectError::NobodyListens {
+                    endpoint: Endpoint::Unix(_)
+                }
+            )
+        });
+        own_is_silent && errors.any(ConnectError::is_refusal_by_whoever_has_the_name)
+    }
+
+    fn is_refusal_by_whoever_has_the_name(&self) -> bool {
+        matches!(
+            self,
+            ConnectError::Login {
+                endpoint: Endpoint::Abstract(_),
+                refusal: Refusal::BadCredentials,
+                ..
+            } | ConnectError::UntrustedPeer {
+                endpoint: Endpoint::Abstract(_),
+                ..
+            }
+        )
     }
 
     /// Of several errors the one that tells most, an answer more than silence; else itself.
@@ -229,7 +258,12 @@ fn joined(errors: &[ConnectError]) -> String {
         if let ConnectError::NobodyListens { endpoint } = error {
             silent.push(endpoint.to_string());
         } else {
-            others.push(error.to_string());
+            let whose = if error.is_refusal_by_whoever_has_the_name() {
+                " (any hub of this machine may have that name)"
+            } else {
+                ""
+            };
+            others.push(format!("{error}{whose}"));
         }
     }
     if !silent.is_empty() {

@@ -14,7 +14,9 @@ use rumqttc::{
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Publications that wait in the library to be sent.
 const OUTGOING: usize = 128;
@@ -28,18 +30,24 @@ pub(super) struct Link {
     early: Vec<Publish>,
 }
 
-/// Tries the places in order.
-pub(super) async fn open(options: &Options) -> Result<Link, ConnectError> {
+/// Tries the places in order, within `deadline` for all of them.
+pub(super) async fn open(options: &Options, deadline: Duration) -> Result<Link, ConnectError> {
     let credentials = (options.credentials)().map_err(ConnectError::Credentials)?;
+    let began = Instant::now();
     let mut errors = Vec::new();
     for endpoint in (options.endpoints)() {
+        let left = deadline.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        let limit = options.attempt_timeout.min(left);
         let attempt = open_at(options, &credentials, &endpoint);
-        match tokio::time::timeout(options.attempt_timeout, attempt).await {
+        match tokio::time::timeout(limit, attempt).await {
             Ok(Ok(link)) => return Ok(link),
             Ok(Err(error)) => errors.push(error),
             Err(_) => errors.push(ConnectError::Timeout {
                 endpoint,
-                after: options.attempt_timeout,
+                after: limit,
             }),
         }
     }

@@ -20,7 +20,7 @@ const CLOSING: Duration = Duration::from_millis(800);
 /// The first report is `Connected`.
 ///
 /// # Errors
-/// No place could be connected; of several the error that tells most.
+/// No place could be connected; what each of those said that could be tried in time.
 ///
 /// # Cancel safety
 /// When dropped, the attempt is given up.
@@ -28,19 +28,7 @@ pub async fn connect_once(
     options: Options,
     deadline: Duration,
 ) -> Result<(Client, mpsc::Receiver<Incoming>), ConnectError> {
-    let link = match tokio::time::timeout(deadline, link::open(&options)).await {
-        Ok(link) => link?,
-        Err(_) => {
-            let endpoint = (options.endpoints)().into_iter().next();
-            return Err(match endpoint {
-                Some(endpoint) => ConnectError::Timeout {
-                    endpoint,
-                    after: deadline,
-                },
-                None => ConnectError::NoEndpoint,
-            });
-        }
-    };
+    let link = link::open(&options, deadline).await?;
     let (shared, sender, receiver) = parts(&options);
     let task = Arc::clone(&shared);
     let client = Client { shared };
@@ -110,7 +98,7 @@ async fn stay(shared: &Shared, options: &Options, sender: &mpsc::Sender<Incoming
             biased;
             _ = closing.wait_for(|closing| *closing) => return,
             () = sender.closed() => return,
-            opened = link::open(options) => opened,
+            opened = link::open(options, Duration::MAX) => opened,
         };
         let last = match opened {
             Ok(link) => {

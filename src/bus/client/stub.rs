@@ -2,6 +2,7 @@
 //!
 //! Invariant: it shares no code with the client's library, so that neither hides the other's mistake.
 
+use super::Endpoint;
 use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -68,6 +69,18 @@ impl Stub {
             path,
             _folder: folder,
         }
+    }
+
+    /// One that has a name in the abstract name space.
+    pub(super) fn named() -> (Stub, Endpoint) {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().display().to_string();
+        let stub = Stub {
+            listener: UnixListener::bind(format!("\0{name}")).unwrap(),
+            path: PathBuf::new(),
+            _folder: folder,
+        };
+        (stub, Endpoint::Abstract(name))
     }
 
     pub(super) async fn accept(&self) -> Peer {

@@ -480,6 +480,42 @@ async fn all_places_that_were_tried_are_named() {
 }
 
 #[tokio::test]
+async fn another_hub_does_not_hide_that_the_own_core_is_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = Endpoint::Unix(folder.path().join("own.sock"));
+    let (other, shared) = Stub::named();
+    let options = Options::new("admin", vec![own.clone(), shared.clone()], credentials());
+    let server = async {
+        let mut peer = other.accept().await;
+        peer.read().await;
+        peer.send(&raw("connack-bad-credentials")).await;
+    };
+    let (result, ()) = tokio::join!(connect_once(options.clone(), PATIENCE), server);
+    let error = result.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "no hub listens at {own}; {shared} refused the login of 'admin': bad credentials (0x86) \
+             (any hub of this machine may have that name)"
+        )
+    );
+    assert!(
+        error
+            .hint()
+            .starts_with("the core of this home does not run"),
+        "{}",
+        error.hint()
+    );
+
+    // Hanging, it does not hide it either.
+    let error = connect_once(options, SHORT).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with(&format!("no hub listens at {own}; {shared} did not answer")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn it_comes_back_with_all_subscriptions_and_a_new_id() {
     let stub = Stub::new();
     let filter = "rpc/launcher/manage/+/#";
