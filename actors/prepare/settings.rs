@@ -86,5 +86,5 @@ fn read_env_file(path: &Path, id: &PluginId) -> Result<Vec<(String, String)>, Bl
         BlockReason::Settings(format!("{why}; correct it or change plugins.{id}.envFile"))
     };
     let text = creds::atomic::read_text(path).map_err(|error| blocked(in_words(&error)))?;
-    super::envfile::parse(&text).map_err(|error| blocked(format!("{}: {error}", path.display())))
+    super::envfile::parse(&text).map_err(|bad| blocked(bad.text(path)))
 }

@@ -200,6 +200,23 @@ impl Folders {
         self.run.join("private")
     }
 
+    /// The folder of what the launcher keeps, `{stores}/launcher`, made when it is missing and closed to others: who may
+    /// write there could put another journal in the place of ours. Tells whether it was open to others.
+    ///
+    /// # Errors
+    /// It cannot be made or closed, or is another user's.
+    pub fn own_store(&self) -> Result<(PathBuf, bool), PathError> {
+        let path = self.stores.join("launcher");
+        ensure(&path, 0o700)?;
+        // It may be a link to another disk; whoever could make one may write in `stores` itself.
+        let real = std::fs::canonicalize(&path).map_err(|source| PathError::Create {
+            path: path.clone(),
+            source,
+        })?;
+        let was_open = close_to_others(&real)?;
+        Ok((path, was_open))
+    }
+
     /// A path of the configuration: `~` expanded, relative to the home.
     ///
     /// # Errors
@@ -291,7 +308,7 @@ impl Folders {
         for (path, mode) in self.with_modes() {
             ensure(&path, mode)?;
         }
-        close_to_others(&self.run_private())
+        close_to_others(&self.run_private()).map(|_was_open| ())
     }
 }
 
@@ -397,8 +414,8 @@ fn ensure(path: &Path, mode: u32) -> Result<(), PathError> {
     }
 }
 
-/// The private folder must be ours and closed, also when somebody made it before.
-fn close_to_others(path: &Path) -> Result<(), PathError> {
+/// The folder must be ours and closed, also when somebody made it before; tells whether others could write in it.
+fn close_to_others(path: &Path) -> Result<bool, PathError> {
     let failed = |source| PathError::Create {
         path: path.to_owned(),
         source,
@@ -416,9 +433,10 @@ fn close_to_others(path: &Path) -> Result<(), PathError> {
         });
     }
     if meta.mode() & 0o7777 == 0o700 {
-        return Ok(());
+        return Ok(false);
     }
-    std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)
+    std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)?;
+    Ok(meta.mode() & 0o022 != 0)
 }
 
 #[cfg(test)]

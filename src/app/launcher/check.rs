@@ -285,7 +285,7 @@ mod tests {
         for wanted in [
             "findCore. core in config not found. Path=",
             "plugin a is blocked: its working folder",
-            "a.env: line 2 is not NAME=VALUE",
+            "a.env:2: the line is not NAME=VALUE",
         ] {
             assert!(all.contains(wanted), "{wanted}\n{all}");
         }

@@ -14,11 +14,14 @@ use actors::root::{Ending, Root, RootArgs};
 use anyhow::Context;
 use os::lock::Lock;
 use std::ffi::OsString;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 
 /// How long the logs may take to be written when everything else has ended.
 const LOGS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A file that was written for so long was left behind by a writer that is gone.
+const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
 /// Runs the launcher with these arguments (`argv[0]` included) and this environment.
 ///
@@ -130,6 +133,7 @@ fn try_start(settings: &Settings, folders: &Folders) -> Result<ExitCode, Failure
     folders.accept_config().map_err(Failure::Folders)?;
     folders.create()?;
     let lock = Lock::take(&folders.run_private().join("lock"))?;
+    sweep_certs(folders);
     let plane = logs::Plane::start(logs::PlaneConfig {
         folder: folders.logs.clone(),
     })?;
@@ -144,6 +148,12 @@ fn try_start(settings: &Settings, folders: &Folders) -> Result<ExitCode, Failure
     }
     drop(lock);
     code
+}
+
+/// Removes what writers that were killed left among the credentials. The core and its clients may be writing there right
+/// now, so nothing young is touched.
+fn sweep_certs(folders: &Folders) {
+    creds::atomic::sweep(&folders.certs, SystemTime::now(), LEFT_BEHIND);
 }
 
 /// Runs everything on this thread until the launcher has ended.
@@ -218,4 +228,35 @@ async fn live(wired: Wired) -> anyhow::Result<ExitCode> {
     };
     wired.after.finish().await;
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::paths::Overrides;
+
+    #[test]
+    fn what_a_killed_writer_left_among_the_credentials_is_removed() {
+        let temp = tempfile::tempdir().expect("temp");
+        let around = Surroundings::of_this_process().expect("around");
+        let over = Overrides {
+            home: Some(temp.path().to_owned()),
+            client_id: Some("launcher".to_owned()),
+            ..Overrides::default()
+        };
+        let folders = Folders::resolve(&around, &over).expect("folders");
+        folders.create().expect("made");
+        let old = folders.certs.join(".a.key.x1y2z3.new");
+        let young = folders.certs.join(".b.key.x1y2z3.new");
+        let key = folders.certs.join("a.key");
+        for path in [&old, &young, &key] {
+            let file = std::fs::File::create(path).expect("made");
+            if path != &young {
+                let before = SystemTime::now() - 2 * LEFT_BEHIND;
+                file.set_modified(before).expect("set");
+            }
+        }
+        sweep_certs(&folders);
+        assert!(!old.exists() && young.exists() && key.exists());
+    }
 }

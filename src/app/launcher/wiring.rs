@@ -160,7 +160,14 @@ async fn take_over(
     folders: &Folders,
     config: &Config,
 ) -> anyhow::Result<(Arc<DiskMemory>, Arc<LiveRuns>)> {
-    let (memory, notices) = DiskMemory::open(&folders.stores.join("launcher"))?;
+    let (store, was_open) = folders.own_store()?;
+    if was_open {
+        tracing::warn!(
+            "others could write in {}: it is closed to them now; look with hubcli ls whether what is enabled is what you want",
+            store.display()
+        );
+    }
+    let (memory, notices) = DiskMemory::open(&store)?;
     let (live, more) = LiveRuns::open(&folders.run_private())?;
     for notice in notices.iter().chain(&more) {
         tracing::error!("{notice}");

@@ -82,7 +82,9 @@ pub enum PathError {
         path: PathBuf,
     },
     /// The private folder is another's.
-    #[error("{path:?} belongs to user {owner}, but must belong to the launcher's user; remove it")]
+    #[error(
+        "{path:?} belongs to user {owner}, but must belong to the launcher's user; give it to that user or remove it"
+    )]
     NotOurs {
         /// Which.
         path: PathBuf,

@@ -237,3 +237,26 @@ fn something_else_in_a_folders_place_is_named() {
         Err(PathError::NotAFolder { .. })
     ));
 }
+
+#[test]
+fn what_the_launcher_keeps_is_closed_to_others() {
+    let temp = tempfile::tempdir().expect("temp");
+    let folders = resolved(
+        &around("/x/bin/launcher", "launcher"),
+        &at_home(temp.path().to_str().expect("text")),
+    );
+    let (path, was_open) = folders.own_store().expect("made");
+    assert!(!was_open);
+    let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o7777;
+    assert_eq!(mode(&path), 0o700);
+    for (open, told) in [(0o777, true), (0o755, false)] {
+        std::fs::set_permissions(&path, Permissions::from_mode(open)).expect("mode");
+        assert_eq!(folders.own_store().expect("closed").1, told);
+        assert_eq!(mode(&path), 0o700);
+    }
+    // On another disk, by a link.
+    let elsewhere = temp.path().join("elsewhere");
+    std::fs::rename(&path, &elsewhere).expect("moved");
+    symlink(&elsewhere, &path).expect("link");
+    assert!(!folders.own_store().expect("followed").1);
+}
