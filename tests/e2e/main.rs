@@ -5,8 +5,12 @@
     reason = "in a test whatever does not go as expected is a finding"
 )]
 
+#[path = "../common/hub.rs"]
+#[expect(dead_code, reason = "each suite uses its part")]
 mod hub;
 mod lifecycle;
+#[path = "../common/packets.rs"]
+mod packets;
 mod survival;
 mod texts;
 mod wire;

@@ -89,27 +89,52 @@ impl Home {
 
     /// Starts the launcher.
     pub fn launch(self) -> Hub {
-        let child = spawn_launcher(&self);
+        let command = self.launcher();
+        self.launch_by(command)
+    }
+
+    /// Starts what is, or becomes, the launcher of this home.
+    pub fn launch_by(self, command: Command) -> Hub {
+        let child = spawn_launcher(&self, command);
         Hub {
             home: self,
             launcher: Some(child),
         }
     }
+
+    pub fn launcher(&self) -> Command {
+        Command::new(self.path("bin/launcher"))
+    }
+
+    /// Runs the launcher to its end, for what it says.
+    pub fn say(&self, args: &[&str]) -> Output {
+        let mut command = self.launcher();
+        command.args(args).stdin(Stdio::null()).current_dir("/");
+        patiently(|| command.output())
+    }
 }
 
-fn spawn_launcher(home: &Home) -> Child {
+fn spawn_launcher(home: &Home, mut command: Command) -> Child {
     let err = fs::File::options()
         .create(true)
         .append(true)
         .open(home.path("launcher.err"))
         .unwrap();
-    Command::new(home.path("bin/launcher"))
+    command
         .stdin(Stdio::null())
         .stdout(err.try_clone().unwrap())
         .stderr(err)
-        .current_dir("/")
-        .spawn()
-        .unwrap()
+        .current_dir("/");
+    patiently(|| command.spawn())
+}
+
+/// Tries again while a program that was just copied is held open by a process that another test is starting.
+fn patiently<T>(mut start: impl FnMut() -> std::io::Result<T>) -> T {
+    let started = eventually("a program can be executed", || match start() {
+        Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => None,
+        other => Some(other),
+    });
+    started.unwrap()
 }
 
 /// A hub whose launcher was started.
@@ -128,11 +153,9 @@ impl Hub {
     }
 
     pub fn hubcli(&self, args: &[&str]) -> Output {
-        Command::new(self.path("bin/hubcli"))
-            .args(args)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+        let mut command = Command::new(self.path("bin/hubcli"));
+        command.args(args).stdin(Stdio::null());
+        patiently(|| command.output())
     }
 
     /// Runs hubcli, which must succeed.
@@ -146,13 +169,30 @@ impl Hub {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The port of the core's TLS listener.
+    pub fn port(&self) -> u16 {
+        // It is left a moment after the socket is there.
+        eventually("the core has left its address", || {
+            let url = fs::read_to_string(self.path("run/mqttcore.url")).ok()?;
+            url.trim().rsplit(':').next()?.parse().ok()
+        })
+    }
+
+    /// Where the core is reached by TLS, under a name that is in its certificate.
+    pub fn tls_url(&self) -> String {
+        format!("mqtts://localhost:{}", self.port())
+    }
+
     pub fn wait_for_bus(&self) {
-        eventually("the hub answers", || {
-            self.hubcli(&["--json", "ls"])
-                .status
-                .success()
-                .then_some(())
-        });
+        eventually(
+            &format!("the hub answers; {}", self.path("").display()),
+            || {
+                self.hubcli(&["--json", "ls"])
+                    .status
+                    .success()
+                    .then_some(())
+            },
+        );
     }
 
     pub fn list(&self) -> Vec<Value> {
@@ -224,15 +264,20 @@ impl Hub {
         self.signal_launcher(9);
         let status = self.ended();
         assert_eq!(status.signal(), Some(9));
-        self.launcher = Some(spawn_launcher(&self.home));
+        self.launcher = Some(spawn_launcher(&self.home, self.home.launcher()));
         self.wait_for_bus();
     }
 
     /// Starts a launcher again after the last one ended.
     pub fn relaunch(&mut self) {
-        assert!(self.launcher.is_none());
-        self.launcher = Some(spawn_launcher(&self.home));
+        self.relaunch_unseen();
         self.wait_for_bus();
+    }
+
+    /// As [`Hub::relaunch`], without waiting for it.
+    pub fn relaunch_unseen(&mut self) {
+        assert!(self.launcher.is_none());
+        self.launcher = Some(spawn_launcher(&self.home, self.home.launcher()));
     }
 
     /// No process, no FIFO; what a core that is killed cannot tidy away itself is left to its successor.

@@ -1,0 +1,22 @@
+//! Bad input, hostile surroundings and wrong usage, each met by a hub of real processes (spec §17).
+//!
+//! Invariant: what a machine or a user cannot do here is left out by name, and said; nothing else is.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test whatever does not go as expected is a finding"
+)]
+
+mod bus;
+mod certs;
+mod files;
+#[path = "../common/hub.rs"]
+#[expect(dead_code, reason = "each suite uses its part")]
+mod hub;
+mod means;
+mod mosquitto;
+#[path = "../common/packets.rs"]
+#[expect(dead_code, reason = "each suite uses its part")]
+mod packets;
+mod process;
+mod runtime;

@@ -1,0 +1,204 @@
+//! The launcher as a process: usage, exit codes, and what it inherits from whoever starts it.
+
+use crate::hub::{Home, Hub};
+use crate::means::complaint;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+#[test]
+fn usage_and_configuration_are_judged_by_text_and_exit_code() {
+    let home = Home::new("corebin: mqttcore\nautostart: [absent]\n");
+    let file = home.path("config/launcher.yaml");
+    let said = |args: &[&str]| {
+        let output = home.say(args);
+        let out = String::from_utf8(output.stdout.clone()).unwrap();
+        (output.status.code().unwrap(), out, complaint(&output))
+    };
+    let (code, out, _) = said(&["--check"]);
+    assert_eq!(
+        (
+            code,
+            out.ends_with(&format!("{}: no problems\n", file.display()))
+        ),
+        (0, true),
+        "{out}"
+    );
+    for wrong in [&["--bogus"][..], &["-bogus=1"], &["--home"], &["-x"]] {
+        let (code, _, err) = said(wrong);
+        assert_eq!(code, 2, "{wrong:?}");
+        assert!(
+            err.starts_with("error: ") && err.contains("--help"),
+            "{err}"
+        );
+    }
+    for shown in ["--help", "-h", "-help", "--version"] {
+        let (code, out, err) = said(&[shown]);
+        assert_eq!((code, err.as_str()), (0, ""), "{shown}");
+        assert!(!out.is_empty());
+    }
+    for check in [
+        &["--configFile", "nope.yaml"][..],
+        &["-check", "-configFile=nope.yaml"],
+    ] {
+        let (code, _, err) = said(check);
+        assert_eq!(code, 78);
+        let named = home.path("config/nope.yaml");
+        assert!(
+            err.contains(named.to_str().unwrap()) && err.contains("there is no such file"),
+            "{err}"
+        );
+    }
+
+    fs::write(&file, "corebin: nocore\nautostat: []\n").unwrap();
+    let (code, out, err) = said(&["--check"]);
+    assert_eq!((code, out.as_str()), (78, ""));
+    assert!(
+        err.contains("launcher.yaml:2:1: autostat: ") && err.contains("did you mean autostart?"),
+        "{err}"
+    );
+    fs::write(&file, "corebin: nocore\n").unwrap();
+    let text = format!(
+        "findCore. core in config not found. Path={}",
+        home.path("bin/nocore").display()
+    );
+    let (code, _, err) = said(&["--check"]);
+    assert_eq!((code, err.contains(&text)), (78, true), "{err}");
+    let (code, _, err) = said(&[]);
+    assert_eq!((code, err.contains(&text)), (1, true), "{err}");
+    assert!(home.path("logs").exists());
+
+    fs::write(&file, b"corebin: \xff\n").unwrap();
+    assert_eq!(said(&[]).0, 78);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    let (code, _, err) = said(&[]);
+    assert_eq!(code, 78, "{err}");
+    assert!(err.contains(file.to_str().unwrap()), "{err}");
+}
+
+#[test]
+fn the_spellings_of_the_original_are_taken() {
+    let home = Home::new("- this file is not read\n");
+    let config = home.path("other");
+    fs::create_dir(&config).unwrap();
+    fs::write(
+        config.join("mine.yaml"),
+        "corebin: mqttcore\nautostart: [told]\n",
+    )
+    .unwrap();
+    fs::copy(
+        home.path("config/mqttcore.yaml"),
+        config.join("mqttcore.yaml"),
+    )
+    .unwrap();
+    home.plugin("told", "echo level $LOGLEVEL; exec sleep 1000");
+    let mut command = home.launcher();
+    command.arg("-home").arg(home.path("")).args([
+        "-config=other",
+        "-configFile",
+        "mine.yaml",
+        "-loglevel",
+        "debug",
+        "surplus",
+    ]);
+    let hub = home.launch_by(command);
+    hub.wait_log("told", "level debug");
+    hub.wait_log("launcher", "'surplus' is no option and is ignored");
+    hub.wait_log("launcher", "DEBUG");
+    end(hub);
+}
+
+fn end(mut hub: Hub) {
+    hub.signal_launcher(15);
+    assert_eq!(hub.ended().code(), Some(0), "{}", hub.account());
+    hub.assert_nothing_left();
+}
+
+/// A line of `/proc/PID/status`: a set of signals as bits.
+fn signals(pid: i32, which: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(which))
+        .unwrap();
+    u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
+}
+
+/// Signals 32 and 33, which the C library keeps to itself: nobody may set them, and a process it spawns ignores them.
+const THE_C_LIBRARYS: u64 = bit(32) | bit(33);
+
+const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+#[test]
+fn what_was_ignored_or_blocked_on_entry_works_all_the_same_and_plugins_begin_afresh() {
+    for wrapper in [
+        &["nohup"][..],
+        &["env", "--ignore-signal=HUP,INT,TERM,PIPE,CHLD,USR1"],
+        &["env", "--block-signal=HUP,INT,TERM,CHLD,USR2"],
+    ] {
+        let home = Home::new("logLevel: info\ncorebin: mqttcore\nautostart: [fresh]\n");
+        // A shell would set some of them itself.
+        std::os::unix::fs::symlink("/bin/sleep", home.path("plugins/fresh")).unwrap();
+        fs::write(home.path("config/launcher.yaml"), "logLevel: info\ncorebin: mqttcore\nautostart: [fresh]\nplugins: {fresh: {args: ['1000']}}\n").unwrap();
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(home.path("bin/launcher"));
+        let hub = home.launch_by(command);
+        hub.wait_for_bus();
+        for id in ["fresh", "mqttcore"] {
+            let pid = hub.pid(id);
+            assert_eq!(signals(pid, "SigBlk"), 0, "{wrapper:?}: {id}");
+            if id == "fresh" {
+                assert_eq!(
+                    signals(pid, "SigIgn") & !THE_C_LIBRARYS,
+                    0,
+                    "{wrapper:?}: {id}"
+                );
+            }
+        }
+        let launcher = hub.launcher_pid();
+        let caught = signals(launcher, "SigCgt");
+        for signal in [1, 2, 15] {
+            assert_ne!(caught & bit(signal), 0, "{wrapper:?}: {signal}");
+        }
+        assert_eq!(signals(launcher, "SigBlk"), 0, "{wrapper:?}");
+        hub.signal_launcher(1);
+        hub.wait_log("launcher", "SIGHUP");
+        hub.down();
+    }
+}
+
+#[test]
+fn a_symlink_is_an_instance_with_its_own_configuration_login_and_log() {
+    let home = Home::new("- this file is not read\n");
+    std::os::unix::fs::symlink("launcher", home.path("bin/launcher-east")).unwrap();
+    fs::write(
+        home.path("config/launcher-east.yaml"),
+        "createPluginCred: false\nautostart: [p]\n",
+    )
+    .unwrap();
+    home.plugin("p", "echo up; exec sleep 1000");
+    let hub = {
+        let command = Command::new(home.path("bin/launcher-east"));
+        home.launch_by(command)
+    };
+    hub.wait_log("p", "up");
+    hub.wait_log("launcher-east", "certs/launcher-east.token");
+    assert!(!hub.path("logs/launcher.log").exists());
+    end(hub);
+
+    // Called by another name, it is what the name says.
+    let home = Home::new("- this file is not read\n");
+    fs::write(
+        home.path("config/launcher-west.yaml"),
+        "createPluginCred: false\n",
+    )
+    .unwrap();
+    let mut command = home.launcher();
+    command.arg0("/somewhere/launcher-west");
+    let hub = home.launch_by(command);
+    hub.wait_log("launcher-west", "certs/launcher-west.token");
+    end(hub);
+}
