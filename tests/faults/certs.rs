@@ -146,7 +146,7 @@ fn what_stands_where_a_credential_belongs_is_named_and_the_plugin_waits_for_its_
         let started = hub.hubcli(&["start", "third"]);
         let text = complaint(&started);
         assert!(
-            text.contains(certs.to_str().unwrap()) && text.contains("permission denied"),
+            text.contains(certs.to_str().unwrap()) && text.contains("Permission denied"),
             "{text}"
         );
         fs::set_permissions(&certs, fs::Permissions::from_mode(0o711)).unwrap();

@@ -122,7 +122,7 @@ fn arguments_variables_folder_and_name_reach_the_program() {
     let failed = hub.hubcli(&["restart", "east"]);
     let text = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(
-        !failed.status.success() && text.contains("east.env: line 2"),
+        !failed.status.success() && text.contains("east.env:2: "),
         "{text}"
     );
     fs::write(hub.path("config/east.env"), "PLACE=inland\n").unwrap();
