@@ -17,7 +17,7 @@ use crate::api::serve::{AfterReply, serve};
 use crate::hub::{Hub, Stage};
 use crate::news::News;
 use crate::ports::Happening;
-use bus::client::{Client, Incoming, IncomingRequest};
+use bus::client::{CallError, Client, Incoming, IncomingRequest};
 use bus::rpc::{BUSY, Request, cut_error};
 use bus::topics::{MessageKind, Topic};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -340,9 +340,18 @@ async fn tell(hub: Arc<Hub>, args: BridgeArgs) {
             if links.wait_for(Link::is_up).await.is_err() {
                 return;
             }
-            if publish(&hub, &args.client, &event).await {
-                outgoing.sent();
-                break;
+            match publish(&hub, &args.client, &event).await {
+                Ok(()) => {
+                    outgoing.sent();
+                    break;
+                }
+                Err(error) if error.is_final() => {
+                    // Tried for ever it would hold up all that come after it.
+                    tracing::warn!("an event is dropped, the bus does not take it: {error}");
+                    outgoing.sent();
+                    break;
+                }
+                Err(error) => tracing::debug!("an event was not sent yet: {error}"),
             }
             // The connection is breaking, or slow: wait until it says so, or a moment, then try again.
             let _ = tokio::time::timeout(SEND_WITHIN, links.changed()).await;
@@ -350,7 +359,7 @@ async fn tell(hub: Arc<Hub>, args: BridgeArgs) {
     }
 }
 
-async fn publish(hub: &Hub, client: &Client, event: &Happening) -> bool {
+async fn publish(hub: &Hub, client: &Client, event: &Happening) -> Result<(), CallError> {
     let (name, id) = match event {
         Happening::Started { id } => ("started", id),
         Happening::Stopped { id } => ("stopped", id),
@@ -358,7 +367,8 @@ async fn publish(hub: &Hub, client: &Client, event: &Happening) -> bool {
     let topic = event_topic(&hub.node.client_id, name);
     // The payload is a JSON string (HP 1.21); an id needs no escapes.
     let payload = format!("\"{id}\"").into_bytes();
-    greet::sent(client, &topic, payload).await
+    let sent = tokio::time::timeout(SEND_WITHIN, client.publish(&topic, payload)).await;
+    sent.unwrap_or(Err(CallError::Timeout))
 }
 
 /// `event/{me}/manage/{name}/{me}` (HP 1.13).

@@ -304,6 +304,19 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// Whether the same again would end the same: the hub understood it and does not want it, or it cannot be sent at
+    /// all. Anything else may work on another connection, or later.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            CallError::Remote(_) | CallError::NotAuthorized | CallError::Invalid { .. } => true,
+            CallError::Refused(_)
+            | CallError::Timeout
+            | CallError::NotConnected
+            | CallError::Disconnected(_) => false,
+        }
+    }
+
     /// An error that the other side sent, cut to the longest that is shown.
     pub(super) fn remote(payload: &[u8]) -> Self {
         let text = String::from_utf8_lossy(payload);

@@ -172,7 +172,7 @@ impl Live {
                 .await
                 .map_err(|error| not_sent(topic, &error))?;
             match notice.wait_async().await {
-                Ok(result) => acknowledged(&result),
+                Ok(result) => acknowledged(topic, &result),
                 Err(PublishNoticeError::Recv | PublishNoticeError::SessionReset) => {
                     Err(CallError::Disconnected("it was closed".to_owned()))
                 }
@@ -204,23 +204,27 @@ fn not_sent(topic: &str, error: &ClientError) -> CallError {
     }
 }
 
-fn acknowledged(result: &PublishResult) -> Result<(), CallError> {
+fn acknowledged(topic: &str, result: &PublishResult) -> Result<(), CallError> {
     let reason = match result {
         PublishResult::Qos1(ack) => ack.reason,
         PublishResult::Qos0Flushed
         | PublishResult::Qos2Completed(_)
         | PublishResult::Qos2PubRecRejected(_) => return Ok(()),
     };
+    let unfit = |why| CallError::Invalid {
+        topic: rpc::echoed(topic),
+        why,
+    };
     match reason {
         // "Nobody is subscribed" is told by some cores only, so it means nothing.
         PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),
         PubAckReason::NotAuthorized => Err(CallError::NotAuthorized),
+        PubAckReason::TopicNameInvalid => Err(unfit("the hub takes no such topic")),
+        PubAckReason::PayloadFormatInvalid => Err(unfit("the hub takes no such payload")),
         PubAckReason::UnspecifiedError
         | PubAckReason::ImplementationSpecificError
-        | PubAckReason::TopicNameInvalid
         | PubAckReason::PacketIdentifierInUse
-        | PubAckReason::QuotaExceeded
-        | PubAckReason::PayloadFormatInvalid => Err(CallError::Refused(format!("{reason:?}"))),
+        | PubAckReason::QuotaExceeded => Err(CallError::Refused(format!("{reason:?}"))),
     }
 }
 

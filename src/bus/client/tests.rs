@@ -645,6 +645,32 @@ async fn what_cannot_be_sent_costs_no_connection() {
     assert_eq!(result, Ok(()));
 }
 
+#[tokio::test]
+async fn what_the_hub_never_takes_is_told_from_what_it_may_take_later() {
+    let stub = Stub::new();
+    let (client, _incoming, mut peer, _) = connected(&stub).await;
+    for (code, is_final) in [
+        (0x87, true),
+        (0x90, true),
+        (0x99, true),
+        (0x80, false),
+        (0x97, false),
+    ] {
+        let server = async {
+            let event = peer.read_publish().await;
+            let [high, low] = event.id.to_be_bytes();
+            peer.send(&[0x40, 4, high, low, code, 0]).await;
+        };
+        let (result, ()) = tokio::join!(client.publish("event/a/b/c/a", ""), server);
+        let error = result.unwrap_err();
+        assert_eq!(error.is_final(), is_final, "{code:#x}: {error:?}");
+    }
+    drop(peer);
+    client.disconnected().await;
+    let lost = client.publish("event/a/b/c/a", "").await.unwrap_err();
+    assert!(!lost.is_final(), "{lost:?}");
+}
+
 mod tls {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
