@@ -4,6 +4,7 @@
 //! absolute. Nothing is created but by [`Folders::create`], which never changes a folder that was there, except that
 //! `run/private` is closed to others.
 
+use bus::hub::tidied;
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, Permissions};
 use std::io;
@@ -369,21 +370,6 @@ fn absolute(path: &Path, base: &Path, user_home: Option<&Path>) -> Result<PathBu
         Some(_) | None => path.to_owned(),
     };
     Ok(tidied(&base.join(expanded)))
-}
-
-/// Without `.` and `..`, by the text alone: a link that is followed by `..` is the operator's own doing.
-fn tidied(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                out.pop();
-            }
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => out.push(component),
-        }
-    }
-    out
 }
 
 /// Makes `path` and what is missing above it.

@@ -4,7 +4,7 @@
 
 use crate::client::{CredentialSource, Credentials, Endpoint, EndpointSource, Token};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// The core's socket in the run folder.
@@ -29,6 +29,23 @@ pub fn endpoints(run: &Path, server: Option<Endpoint>) -> EndpointSource {
         places.extend(server.clone().or_else(|| left_url(&run)));
         places
     })
+}
+
+/// A folder's path without `.` and `..`, by the text alone: a link that is followed by `..` is the operator's own doing.
+/// All programs of a hub must find the same folders.
+#[must_use]
+pub fn tidied(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => out.push(component),
+        }
+    }
+    out
 }
 
 /// Only `server`.

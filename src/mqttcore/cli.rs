@@ -90,7 +90,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match settle_and_run(parsed, &name) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "mqttcore: {}", crate::chain(&failure));
+            // A line of a wrong configuration begins with its place, so that it can be jumped to.
+            let text = if let Failure::Config(ConfigError::Content { lines }) = &failure {
+                lines.join("\n")
+            } else {
+                format!("mqttcore: {}", crate::chain(&failure))
+            };
+            let _ = writeln!(std::io::stderr(), "{text}");
             failure.code()
         }
     }

@@ -1,14 +1,16 @@
 //! `mqttcore.yaml` (HP 1.4): the original's keys.
 //!
-//! Invariants: an unknown key is an error with its line; a key of the original that has no effect yet is accepted and
-//! named, so that the log can say so.
+//! Invariants: all that is wrong is told at once, each with its place; an unknown key is an error; a key of the original
+//! that has no effect yet is accepted and named, so that the log can say so.
+
+mod section;
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use thiserror::Error;
 
 use crate::auth::Validity;
+use section::{Problem, Section, quoted};
 
 /// The abstract socket of the original, without the leading `@` (HP 1.12).
 pub const DEFAULT_SOCKET: &str = "/MqttInMemUDSProd";
@@ -18,27 +20,11 @@ pub const DEFAULT_PORT: u16 = 8883;
 /// A file that cannot be used.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// What is in it.
-    #[error("{path}:{place} {fault}")]
+    /// What is in it: a line for each problem, in the order of the file.
+    #[error("{}", lines.join("\n"))]
     Content {
-        /// The file.
-        path: PathBuf,
-        /// `line:column:`, where known.
-        place: String,
-        /// What is wrong; its text is part of this one's, which would say nothing without.
-        fault: serde_yaml::Error,
-    },
-    /// A value that is none.
-    #[error("{path}: {key}: '{found}' is none of {expected}")]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// Which key.
-        key: &'static str,
-        /// What was given.
-        found: String,
-        /// What can be.
-        expected: &'static str,
+        /// `{file}:{line}:{column}: {key}: {what is wrong}; expected {what}`; at least one.
+        lines: Vec<String>,
     },
     /// It cannot be read.
     #[error("cannot read {path}")]
@@ -49,49 +35,6 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-struct File {
-    ca_cert_file: Option<PathBuf>,
-    ca_key_file: Option<PathBuf>,
-    server_cert_file: Option<PathBuf>,
-    server_key_file: Option<PathBuf>,
-    mqttserver: Server,
-    natsserver: serde_yaml::Value,
-    auth: AuthPart,
-    #[serde(rename = "enableMDNS")]
-    enable_mdns: Option<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-struct Server {
-    host: Option<String>,
-    port: Option<u16>,
-    ws_port: Option<u16>,
-    log_level: Option<String>,
-    log_file: Option<PathBuf>,
-    data_dir: Option<PathBuf>,
-    no_auto_start: Option<bool>,
-    #[serde(rename = "inMemUDSName")]
-    in_mem_uds_name: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-struct AuthPart {
-    password_file: Option<PathBuf>,
-    encryption: Option<String>,
-    device_token_validity_days: Option<u32>,
-    service_token_validity_days: Option<u32>,
-    user_token_validity_days: Option<u32>,
-    no_auto_start: Option<bool>,
-    admin_user_key_file: Option<PathBuf>,
-    admin_user_token_file: Option<PathBuf>,
-    launcher_key_file: Option<PathBuf>,
-    launcher_token_file: Option<PathBuf>,
 }
 
 /// What a configuration file says.
@@ -115,7 +58,10 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config::from(File::default())
+        Config::decode(
+            Section::whole(serde_yaml::Value::Null, &mut Vec::new()),
+            &mut Vec::new(),
+        )
     }
 }
 
@@ -138,85 +84,123 @@ impl Config {
     /// Reads a text; `path` is for the errors.
     ///
     /// # Errors
-    /// What is wrong, and where.
+    /// All that is wrong, and where.
     pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         // A file of comments only is an empty document.
-        let file: Option<File> = serde_yaml::from_str(text).map_err(|fault| {
+        let value: Option<serde_yaml::Value> = serde_yaml::from_str(text).map_err(|fault| {
             let place = fault
                 .location()
-                .map(|at| format!("{}:{}:", at.line(), at.column()));
+                .map(|at| format!("{}:{}: ", at.line(), at.column()));
+            let place = place.unwrap_or_else(|| " ".to_owned());
             ConfigError::Content {
-                path: path.to_owned(),
-                place: place.unwrap_or_default(),
-                fault,
+                lines: vec![format!("{}:{place}is not YAML: {fault}", path.display())],
             }
         })?;
-        let file = file.unwrap_or_default();
-        if let Some(found) = file.auth.encryption.as_deref().filter(|e| *e != "bcrypt") {
-            return Err(ConfigError::Value {
-                path: path.to_owned(),
-                key: "auth.encryption",
-                found: found.to_owned(),
-                expected: "bcrypt",
-            });
+        let mut problems = Vec::new();
+        let whole = Section::whole(value.unwrap_or_default(), &mut problems);
+        let config = Config::decode(whole, &mut problems);
+        if problems.is_empty() {
+            return Ok(config);
         }
-        Ok(Config::from(file))
+        let mut lines: Vec<_> = problems
+            .iter()
+            .map(|problem| problem.line(path, text))
+            .collect();
+        lines.sort();
+        Err(ConfigError::Content {
+            lines: lines.into_iter().map(|(_, line)| line).collect(),
+        })
     }
-}
 
-impl From<File> for Config {
-    fn from(file: File) -> Self {
-        let server = &file.mqttserver;
-        let auth = &file.auth;
-        let without_effect = [
-            ("caCertFile", file.ca_cert_file.is_some()),
-            ("caKeyFile", file.ca_key_file.is_some()),
-            ("serverCertFile", file.server_cert_file.is_some()),
-            ("serverKeyFile", file.server_key_file.is_some()),
-            ("natsserver", !file.natsserver.is_null()),
-            ("enableMDNS", file.enable_mdns == Some(true)),
-            (
-                "mqttserver.wsPort",
-                server.ws_port.is_some_and(|port| port != 0),
-            ),
-            ("mqttserver.logFile", server.log_file.is_some()),
-            ("mqttserver.dataDir", server.data_dir.is_some()),
-            ("mqttserver.noAutoStart", server.no_auto_start == Some(true)),
-            ("auth.noAutoStart", auth.no_auto_start == Some(true)),
-            ("auth.adminUserKeyFile", auth.admin_user_key_file.is_some()),
-            (
-                "auth.adminUserTokenFile",
-                auth.admin_user_token_file.is_some(),
-            ),
-            ("auth.launcherKeyFile", auth.launcher_key_file.is_some()),
-            ("auth.launcherTokenFile", auth.launcher_token_file.is_some()),
-        ];
+    /// What the keys say; whatever is wrong is added to `problems`.
+    fn decode(mut file: Section, problems: &mut Vec<Problem>) -> Config {
+        let mut config = Config {
+            host: None,
+            port: DEFAULT_PORT,
+            abstract_socket: None,
+            password_file: PathBuf::new(),
+            validity: Validity::default(),
+            log_level: None,
+            without_effect: Vec::new(),
+        };
+        for (key, name) in [
+            ("caCertFile", "caCertFile"),
+            ("caKeyFile", "caKeyFile"),
+            ("serverCertFile", "serverCertFile"),
+            ("serverKeyFile", "serverKeyFile"),
+        ] {
+            config.ignore(file.take::<PathBuf>(key, problems).is_some(), name);
+        }
+        config.ignore(file.anything("natsserver").is_some(), "natsserver");
+        let mdns = file.take::<bool>("enableMDNS", problems);
+        config.ignore(mdns == Some(true), "enableMDNS");
+        let server = file.part("mqttserver", problems);
+        config.decode_server(server, problems);
+        let auth = file.part("auth", problems);
+        config.decode_auth(auth, problems);
+        file.finish(problems);
+        config
+    }
+
+    fn decode_server(&mut self, mut server: Section, problems: &mut Vec<Problem>) {
+        self.host = server
+            .take::<String>("host", problems)
+            .filter(|host| !host.is_empty());
+        self.port = server.take("port", problems).unwrap_or(DEFAULT_PORT);
+        self.abstract_socket = server
+            .take::<String>("inMemUDSName", problems)
+            .map_or(Some(DEFAULT_SOCKET.to_owned()), |name| {
+                Some(name.strip_prefix('@').unwrap_or(&name).to_owned())
+            })
+            .filter(|name| !name.is_empty());
+        self.log_level = server.take("logLevel", problems);
+        let ws_port: Option<u16> = server.take("wsPort", problems);
+        self.ignore(ws_port.is_some_and(|port| port != 0), "mqttserver.wsPort");
+        let log_file: Option<PathBuf> = server.take("logFile", problems);
+        self.ignore(log_file.is_some(), "mqttserver.logFile");
+        let data_dir: Option<PathBuf> = server.take("dataDir", problems);
+        self.ignore(data_dir.is_some(), "mqttserver.dataDir");
+        let no_start: Option<bool> = server.take("noAutoStart", problems);
+        self.ignore(no_start == Some(true), "mqttserver.noAutoStart");
+        server.finish(problems);
+    }
+
+    fn decode_auth(&mut self, mut auth: Section, problems: &mut Vec<Problem>) {
+        self.password_file = auth
+            .take("passwordFile", problems)
+            .unwrap_or_else(|| "hub.passwd".into());
+        let encryption: Option<String> = auth.take("encryption", problems);
+        if let Some(found) = encryption.filter(|found| found != "bcrypt") {
+            auth.refuse("encryption", &quoted(&found), "bcrypt", problems);
+        }
         let default = Validity::default();
-        let days =
-            |given: Option<u32>, default: u32| given.filter(|days| *days > 0).unwrap_or(default);
-        Config {
-            host: server.host.clone().filter(|host| !host.is_empty()),
-            port: server.port.unwrap_or(DEFAULT_PORT),
-            abstract_socket: match server.in_mem_uds_name.as_deref() {
-                None => Some(DEFAULT_SOCKET.to_owned()),
-                Some(name) => Some(name.strip_prefix('@').unwrap_or(name).to_owned()),
-            }
-            .filter(|name| !name.is_empty()),
-            password_file: auth
-                .password_file
-                .clone()
-                .unwrap_or_else(|| "hub.passwd".into()),
-            validity: Validity {
-                device: days(auth.device_token_validity_days, default.device),
-                service: days(auth.service_token_validity_days, default.service),
-                user: days(auth.user_token_validity_days, default.user),
-            },
-            log_level: server.log_level.clone(),
-            without_effect: without_effect
-                .into_iter()
-                .filter(|(_, given)| *given)
-                .map(|(key, _)| key)
-                .collect(),
+        let mut days = |key, default: u32| {
+            auth.take::<u32>(key, problems)
+                .filter(|days| *days > 0)
+                .unwrap_or(default)
+        };
+        self.validity = Validity {
+            device: days("deviceTokenValidityDays", default.device),
+            service: days("serviceTokenValidityDays", default.service),
+            user: days("userTokenValidityDays", default.user),
+        };
+        let no_start: Option<bool> = auth.take("noAutoStart", problems);
+        self.ignore(no_start == Some(true), "auth.noAutoStart");
+        for (key, name) in [
+            ("adminUserKeyFile", "auth.adminUserKeyFile"),
+            ("adminUserTokenFile", "auth.adminUserTokenFile"),
+            ("launcherKeyFile", "auth.launcherKeyFile"),
+            ("launcherTokenFile", "auth.launcherTokenFile"),
+        ] {
+            self.ignore(auth.take::<PathBuf>(key, problems).is_some(), name);
+        }
+        auth.finish(problems);
+    }
+
+    /// Notes a key that has no effect yet.
+    fn ignore(&mut self, is_given: bool, key: &'static str) {
+        if is_given {
+            self.without_effect.push(key);
         }
     }
 }
@@ -300,11 +284,62 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
                 ["auth.encryption", "argon2id"],
             ),
             ("mqttserver: [", ["/h/mqttcore.yaml:", ""]),
+            ("- a\n", ["/h/mqttcore.yaml:1:1: ", "a list"]),
         ] {
             let error = parse(text).unwrap_err();
             for part in parts {
                 assert!(error.contains(part), "{text:?}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn all_errors_are_told_at_once_in_the_order_of_the_file() {
+        let text = "
+enableMDNS: maybe
+mqttserver:
+  prot: 1
+  port: 70000
+auth: {encryption: argon2id, userTokenValidityDays: soon,
+  zzzzzz: 1}
+mqttServer: {}
+";
+        let error = parse(text).unwrap_err();
+        let lines: Vec<_> = error
+            .lines()
+            .map(|line| line.strip_prefix("/h/mqttcore.yaml:").unwrap())
+            .collect();
+        assert_eq!(
+            lines[0],
+            "2:13: enableMDNS: is 'maybe'; expected true or false"
+        );
+        assert!(
+            lines[1]
+                .starts_with("4:3: mqttserver.prot: is no known key; expected one of host port")
+                && lines[1].ends_with("; did you mean port?"),
+            "{error}"
+        );
+        assert_eq!(
+            lines[2],
+            "5:9: mqttserver.port: is 70000; expected a port, 0 to 65535"
+        );
+        assert_eq!(
+            lines[3],
+            "6:20: auth.encryption: is 'argon2id'; expected bcrypt"
+        );
+        assert_eq!(
+            lines[4],
+            "6:53: auth.userTokenValidityDays: is 'soon'; expected a whole number of days"
+        );
+        assert!(
+            lines[5].starts_with("7:3: auth.zzzzzz: is no known key"),
+            "{error}"
+        );
+        assert!(
+            lines[6].starts_with("8:1: mqttServer: ")
+                && lines[6].ends_with("did you mean mqttserver?"),
+            "{error}"
+        );
+        assert_eq!(lines.len(), 7);
     }
 }

@@ -3,8 +3,9 @@
 //! Invariants: the home comes from the resolved executable, never from argv\[0\] or the current folder (T22); system
 //! mode is decided by whole path components (T23); all paths are absolute.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use bus::hub::tidied;
 use creds::atomic::{self, AtomicError};
 use thiserror::Error;
 
@@ -106,13 +107,13 @@ impl Folders {
             Some(home) => given.current.join(expanded(home, given.user_home)),
             None => bin.parent().unwrap_or(Path::new("/")).to_owned(),
         };
-        let home = plain(&home);
+        let home = tidied(&home);
         if home.starts_with("/usr") || home.starts_with("/opt") {
             return Folders::of_the_system(bin);
         }
         let mut folders = Folders::in_home(&home);
         if let Some(config) = given.config {
-            folders.config = plain(&home.join(expanded(config, given.user_home)));
+            folders.config = tidied(&home.join(expanded(config, given.user_home)));
         }
         folders
     }
@@ -154,21 +155,6 @@ fn expanded(path: &Path, user_home: Option<&Path>) -> PathBuf {
         (Ok(rest), Some(home)) => home.join(rest),
         (Ok(_), None) | (Err(_), _) => path.to_owned(),
     }
-}
-
-/// Without `.` and `..`, as far as that goes without looking at the disk.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                plain.pop();
-            }
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
-        }
-    }
-    plain
 }
 
 #[cfg(test)]
