@@ -184,6 +184,10 @@ fn tell_fall(hub: &Hub, link: &watch::Sender<Link>) {
     if !link.borrow().has_been_up() && is_awaited(hub) {
         return;
     }
+    if hub.stage() == Stage::Ending {
+        // It goes last, as it should.
+        return;
+    }
     let mut reason = None;
     link.send_if_modified(|link| {
         reason = link.tell();

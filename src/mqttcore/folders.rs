@@ -64,7 +64,7 @@ pub struct Whereabouts<'a> {
     pub user_home: Option<&'a Path>,
     /// `--home`.
     pub home: Option<&'a Path>,
-    /// `--config`; of no effect in system mode, as in the original.
+    /// `--config`; relative to the home (T21).
     pub config: Option<&'a Path>,
 }
 
@@ -108,12 +108,13 @@ impl Folders {
             None => bin.parent().unwrap_or(Path::new("/")).to_owned(),
         };
         let home = tidied(&home);
-        if home.starts_with("/usr") || home.starts_with("/opt") {
-            return Folders::of_the_system(bin);
-        }
-        let mut folders = Folders::in_home(&home);
+        let mut folders = if home.starts_with("/usr") || home.starts_with("/opt") {
+            Folders::of_the_system(bin)
+        } else {
+            Folders::in_home(&home)
+        };
         if let Some(config) = given.config {
-            folders.config = tidied(&home.join(expanded(config, given.user_home)));
+            folders.config = tidied(&folders.home.join(expanded(config, given.user_home)));
         }
         folders
     }
@@ -192,7 +193,7 @@ mod tests {
             ("/usr/local/bin/mqttcore", None),
             ("/x/bin/mqttcore", Some("/opt/hiveot")),
         ] {
-            let folders = find(executable, home, Some("conf"));
+            let folders = find(executable, home, None);
             assert_eq!(folders.run, Path::new("/run/hiveot"));
             assert_eq!(folders.config, Path::new("/etc/hiveot/conf.d"));
             assert_eq!(folders.bin, Path::new(executable).parent().unwrap());
@@ -205,6 +206,9 @@ mod tests {
         assert_eq!(config("conf"), Path::new("/h/conf"));
         assert_eq!(config("/etc/x"), Path::new("/etc/x"));
         assert_eq!(config("~/x"), Path::new("/home/me/x"));
+        // Of the system too, where the original discards it.
+        let system = find("/opt/hiveot/bin/mqttcore", None, Some("conf"));
+        assert_eq!(system.config, Path::new("/var/lib/hiveot/conf"));
     }
 
     #[test]
