@@ -5,6 +5,7 @@
 //! one never leaks a process or half a file.
 
 use crate::bridge::Link;
+use crate::turn::MyTurn;
 use bus::wire::ClientProfile;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -85,7 +86,7 @@ pub struct FileFacts {
 }
 
 /// Everything needed to begin one run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Launch {
     /// Whose.
     pub id: PluginId,
@@ -99,6 +100,8 @@ pub struct Launch {
     pub plan: Plan,
     /// Variables of its environment file, read by [`Preparer::prepare`].
     pub env_file: Vec<(String, String)>,
+    /// Its place in an order of starts: to be dropped when the start is under way, then the next in order begins.
+    pub turn: Option<MyTurn>,
 }
 
 /// One run that lives, or lived: its process and tree, and its log.

@@ -177,7 +177,7 @@ impl Inner {
     ///
     /// # Cancel safety
     /// Dropped, what it began is undone: the pipes remove themselves, and the host kills a process nobody waits for.
-    async fn spawn(&self, launch: Launch) -> Result<Arc<dyn Child>, SpawnFailure> {
+    async fn spawn(&self, mut launch: Launch) -> Result<Arc<dyn Child>, SpawnFailure> {
         // Never closed, so there is always a permit to come.
         let _turn = self.starts.acquire().await;
         let marker = self.host.marker(&launch.id, launch.run);
@@ -208,7 +208,9 @@ impl Inner {
             stdout,
             stderr,
         };
-        let process = self.host.spawn(spec).await?;
+        let starting = self.host.spawn(spec);
+        drop(launch.turn.take());
+        let process = starting.await?;
         Ok(self.begun(&launch, &marker, process, log, fifos))
     }
 

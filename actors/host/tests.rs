@@ -100,6 +100,7 @@ fn launch(name: &str, path: &Path) -> Launch {
             instance_of: None,
         },
         env_file: Vec::new(),
+        turn: None,
     }
 }
 

@@ -61,6 +61,7 @@ impl PluginState {
         let seat = self.seat.clone();
         let processes = self.ports.processes.clone();
         self.ports.memory.keep_run(&seat.id, run);
+        let turn = seat.take_turn();
         let launch = {
             let mut state = seat.state();
             state.spawner_said = None;
@@ -72,10 +73,10 @@ impl PluginState {
                 file,
                 plan: state.plan.clone(),
                 env_file: state.env_file.clone(),
+                turn: None,
             })
         };
-        let turn = seat.take_turn();
-        let Some(launch) = launch else {
+        let Some(mut launch) = launch else {
             let failure = SpawnFailure::Missing("no such file in plugins".to_owned());
             seat.post(Event::SpawnFailed { run, failure });
             return;
@@ -89,11 +90,9 @@ impl PluginState {
             },
         );
         begin(async move {
-            // Held until the spawner has answered, so that the next in order begins after this one.
-            let _turn = match turn {
-                Some(turn) => Some(turn.come().await),
-                None => None,
-            };
+            if let Some(turn) = turn {
+                launch.turn = Some(turn.come().await);
+            }
             match processes.spawn(launch).await {
                 Ok(child) => {
                     let pid = child.pid();

@@ -4,7 +4,7 @@
 //! reaped a moment after their end if nobody else did); only this host's runs and orphans with this home's mark are
 //! ever signalled.
 
-use crate::birth;
+use crate::birth::{self, Started};
 use crate::book::{Book, Orphan, STRANGER_GRACE};
 use crate::limits;
 use crate::marker::Marker;
@@ -58,6 +58,17 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// Has a process started; what is answered is killed if nobody takes it.
+    fn hand_in(&self, spec: &Arc<SpawnSpec>) -> oneshot::Receiver<Result<Started, SpawnError>> {
+        let (reply, answer) = oneshot::channel();
+        self.book().expect(&spec.marker);
+        self.spawners.send(Job {
+            spec: Arc::clone(spec),
+            reply,
+        });
+        answer
+    }
+
     pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,41 +138,42 @@ impl Host {
     }
 
     /// Starts a process as leader of a new group, with an empty signal mask, default dispositions, /dev/null as input
-    /// and no descriptor but its three. Completes when it was executed.
+    /// and no descriptor but its three. It is on its way when this returns: starts happen in the order of these calls.
+    /// Completes when it was executed.
     ///
     /// # Errors
     /// Why it could not be started; an executable that is being written was tried for 100 ms.
     ///
     /// # Cancel safety
     /// Dropped, it kills what it began.
-    pub async fn spawn(&self, spec: SpawnSpec) -> Result<Arc<Process>, SpawnError> {
-        let spec = Arc::new(spec);
+    pub fn spawn(
+        &self,
+        spec: SpawnSpec,
+    ) -> impl Future<Output = Result<Arc<Process>, SpawnError>> + Send + 'static {
+        let (spec, shared) = (Arc::new(spec), Arc::clone(&self.shared));
         let began = Instant::now();
-        loop {
-            match self.try_spawn(&spec).await {
-                Err(SpawnError::Busy { .. }) if began.elapsed() < BUSY_FOR => {
-                    // The end of writing by somebody unknown cannot be waited for.
-                    tokio::time::sleep(BUSY_PAUSE).await;
+        let first = shared.hand_in(&spec);
+        async move {
+            let mut answer = first;
+            loop {
+                let closed = || SpawnError::Closed {
+                    path: spec.path.clone(),
+                };
+                let started = answer.await.unwrap_or_else(|_| Err(closed()));
+                match started {
+                    Err(SpawnError::Busy { .. }) if began.elapsed() < BUSY_FOR => {
+                        // The end of writing by somebody unknown cannot be waited for.
+                        tokio::time::sleep(BUSY_PAUSE).await;
+                        answer = shared.hand_in(&spec);
+                    }
+                    Err(error) => return Err(error),
+                    Ok(started) => {
+                        let run = started.take().ok_or_else(closed)?;
+                        return Ok(Arc::new(Process::new(run, shared)));
+                    }
                 }
-                Err(error) => return Err(error),
-                Ok(run) => return Ok(self.process(run)),
             }
         }
-    }
-
-    async fn try_spawn(&self, spec: &Arc<SpawnSpec>) -> Result<Arc<Run>, SpawnError> {
-        let (reply, answer) = oneshot::channel();
-        let job = Job {
-            spec: Arc::clone(spec),
-            reply,
-        };
-        let closed = || SpawnError::Closed {
-            path: spec.path.clone(),
-        };
-        self.shared.book().expect(&spec.marker);
-        self.shared.spawners.send(job);
-        let started = answer.await.unwrap_or_else(|_| Err(closed()))?;
-        started.take().ok_or_else(closed)
     }
 
     /// Goes on as on a kernel without lists of children.

@@ -1,6 +1,7 @@
 //! Starting a process, on threads that do nothing else.
 //!
 //! Invariants:
+//! - one start comes after the other, in the order asked for; of one that hangs the order is not kept;
 //! - the threads outlive every process they started, so those stay their children and are never among the orphans;
 //! - no `pre_exec`, uid or gid, so that std takes `posix_spawn` and a start costs the same at any size of ours;
 //! - a start copies, and at exec closes, every descriptor of the table it is made from. So lean threads have tables of their
@@ -26,10 +27,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Stack of a spawner thread; what runs in the child has one of its own.
 const STACK_BYTES: usize = 256 * 1024;
+
+/// A start that takes longer, as its file is on a disk that hangs, does not hold up the next any more.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Where an output of a child goes.
 #[derive(Debug)]
@@ -177,7 +182,7 @@ fn keep_only(bell: RawFd) -> io::Result<OwnedFd> {
     })
 }
 
-/// Jobs on their way to a kind of threads, and what became of them.
+/// Jobs on their way to a kind of threads, and what became of them. One thread is at work at a time, the others step in.
 #[derive(Default)]
 struct Lane {
     queue: Mutex<Queue>,
@@ -188,21 +193,79 @@ struct Lane {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Job>,
+    /// The newest start that is under way, while the next waits for it.
+    under_way: Option<UnderWay>,
+    /// Starts begun so far.
+    begun: u64,
+    /// A thread waits to step in for one that takes long.
+    guarded: bool,
     closed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct UnderWay {
+    number: u64,
+    since: Instant,
+}
+
+impl Queue {
+    /// How long the next job has still to wait for the one before it.
+    fn wait(&self) -> Duration {
+        self.under_way.map_or(Duration::ZERO, |before| {
+            PATIENCE.saturating_sub(before.since.elapsed())
+        })
+    }
+
+    fn begin(&mut self) -> Option<(Job, UnderWay)> {
+        let job = self.waiting.pop_front()?;
+        self.begun = self.begun.wrapping_add(1);
+        let under_way = UnderWay {
+            number: self.begun,
+            since: Instant::now(),
+        };
+        self.under_way = Some(under_way);
+        Some((job, under_way))
+    }
 }
 
 impl Lane {
     fn put(&self, job: Job) {
-        lock(&self.queue).waiting.push_back(job);
-        self.news.notify_one();
+        let mut queue = lock(&self.queue);
+        queue.waiting.push_back(job);
+        // The thread that is at work looks here when it is done.
+        let needs_thread = queue.under_way.is_none() || !queue.guarded;
+        drop(queue);
+        if needs_thread {
+            self.news.notify_one();
+        }
     }
 
     /// The next job; `None` when there will be none.
-    fn take(&self) -> Option<Job> {
-        let empty = |queue: &mut Queue| queue.waiting.is_empty() && !queue.closed;
-        let queue = self.news.wait_while(lock(&self.queue), empty);
-        let mut queue = queue.unwrap_or_else(PoisonError::into_inner);
-        queue.waiting.pop_front()
+    fn take(&self) -> Option<(Job, UnderWay)> {
+        let mut queue = lock(&self.queue);
+        while !queue.closed {
+            let wait = queue.wait();
+            if queue.waiting.is_empty() || (!wait.is_zero() && queue.guarded) {
+                let woken = self.news.wait(queue);
+                queue = woken.unwrap_or_else(PoisonError::into_inner);
+            } else if wait.is_zero() {
+                return queue.begin();
+            } else {
+                queue.guarded = true;
+                let woken = self.news.wait_timeout(queue, wait);
+                queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+                queue.guarded = false;
+            }
+        }
+        None
+    }
+
+    /// A start is over; the thread looks for the next job itself.
+    fn done(&self, start: UnderWay) {
+        let mut queue = lock(&self.queue);
+        if queue.under_way == Some(start) {
+            queue.under_way = None;
+        }
     }
 
     fn take_births(&self) -> Vec<Birth> {
@@ -227,8 +290,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What a spawner thread does.
 fn serve(lane: &Lane, home: &OsStr, bell: &OwnedFd) {
-    while let Some(job) = lane.take() {
+    while let Some((job, under_way)) = lane.take() {
         let result = start(&job.spec, home);
+        lane.done(under_way);
         let mut births = lock(&lane.births);
         births.push(Birth { job, result });
         let first = births.len() == 1;
@@ -317,5 +381,52 @@ fn stdio(output: &Output, file: Option<File>) -> Stdio {
         (_, Some(file)) => Stdio::from(file),
         (Output::Inherit, None) => Stdio::inherit(),
         (Output::Null | Output::Fifo(_) | Output::Fd(_), None) => Stdio::null(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use supervision::{PluginId, Run};
+
+    fn job(number: u64) -> Job {
+        let marker = Marker::new(&PluginId::core(), Run(number), number);
+        Job {
+            spec: Arc::new(SpawnSpec {
+                marker,
+                path: "/bin/true".into(),
+                argv0: "true".into(),
+                args: Vec::new(),
+                env: Vec::new(),
+                cwd: "/".into(),
+                stdout: Output::Null,
+                stderr: Output::Null,
+            }),
+            reply: oneshot::channel().0,
+        }
+    }
+
+    #[test]
+    fn one_start_waits_for_the_other_unless_that_hangs() {
+        let lane = Arc::new(Lane::default());
+        (1..=3).for_each(|number| lane.put(job(number)));
+        let (first, hanging) = lane.take().unwrap();
+        let (second, third) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let (second, under_way) = lane.take().unwrap();
+                lane.done(under_way);
+                (second, lane.take().unwrap().0)
+            });
+            other.join().unwrap()
+        });
+        let number = |job: &Job| job.spec.marker.run().0;
+        assert_eq!([number(&first), number(&second), number(&third)], [1, 2, 3]);
+        let began = hanging.since;
+        assert!(began.elapsed() >= PATIENCE);
+        // Its late end says nothing about the one that is under way now.
+        lane.done(hanging);
+        assert!(lock(&lane.queue).under_way.is_some());
+        lane.close();
+        assert!(lane.take().is_none());
     }
 }

@@ -278,6 +278,22 @@ async fn a_hundred_runs_end_together() {
 }
 
 #[tokio::test]
+async fn starts_happen_in_the_order_asked_for() {
+    let scene = Scene::new();
+    let asked: Vec<_> = (0..40)
+        .map(|_| scene.host.spawn(scene.shell("exec sleep 1000")))
+        .collect();
+    let mut runs = Vec::new();
+    for run in asked {
+        runs.push(run.await.unwrap());
+    }
+    let falls = runs.windows(2).filter(|two| two[0].pid() > two[1].pid());
+    // Numbers rise, but for the moment when they begin anew.
+    assert!(falls.count() <= 1);
+    scene.host.end_all().await;
+}
+
+#[tokio::test]
 async fn a_spawn_that_nobody_waits_for_leaves_nothing() {
     let scene = Scene::new();
     let spec = scene.shell("echo $$ >> $OUT; exec sleep 1000");

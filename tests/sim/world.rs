@@ -241,7 +241,7 @@ pub struct Machine(pub Arc<World>);
 impl Processes for Machine {
     fn spawn(&self, launch: Launch) -> BoxFuture<Result<Arc<dyn Child>, SpawnFailure>> {
         let world = self.0.clone();
-        let (id, run) = (launch.id, launch.run);
+        let (id, run, turn) = (launch.id, launch.run, launch.turn);
         let crash = world.may_crash(&id, 2);
         Box::pin(async move {
             let (delay, kind) = world.dice(&id, |dice| (dice.millis(60), dice.roll(20)));
@@ -256,6 +256,7 @@ impl Processes for Machine {
                 }
             }
             let child: Arc<dyn Child> = Arc::new(Handle(Process::begin(&world, &id, run)));
+            drop(turn);
             Ok(child)
         })
     }
