@@ -87,6 +87,8 @@ struct PipeMaker {
     warned: AtomicBool,
     /// Pipes that wait for a run, at most one set a plugin.
     ready: Mutex<HashMap<PluginId, Pipes>>,
+    /// How many sets wait at most: the descriptors of plugins that cannot run must not keep others from running.
+    most_ready: usize,
 }
 
 impl PipeMaker {
@@ -108,14 +110,22 @@ impl PipeMaker {
 
 impl MakeReady for PipeMaker {
     fn make_ready(&self, id: &PluginId) {
-        if self.lock().contains_key(id) {
+        let ready = self.lock();
+        if ready.contains_key(id) || ready.len() >= self.most_ready {
             return;
         }
+        drop(ready);
         // One that cannot be made now is made, or complained about, at the start.
         if let Ok(pipes) = self.make(id) {
             self.lock().insert(id.clone(), pipes);
         }
     }
+}
+
+/// A part of the descriptors that we may have.
+fn most_ready() -> usize {
+    let limit = os::limits::open_files().unwrap_or_default();
+    usize::try_from(limit / 4).unwrap_or(usize::MAX)
 }
 
 impl HostProcesses {
@@ -138,6 +148,7 @@ impl HostProcesses {
             layout: config.output.layout(),
             warned: AtomicBool::new(false),
             ready: Mutex::default(),
+            most_ready: most_ready(),
         };
         HostProcesses {
             inner: Arc::new(Inner {

@@ -161,8 +161,12 @@ pub(super) fn make(
 
 fn make_fifo(path: &Path) -> Result<(Pipe, PathBuf), fifo::FifoError> {
     fifo::create(path)?;
+    let read_end = fifo::open_reader(path).inspect_err(|_| {
+        // For want of descriptors, and there would be another one with each try.
+        let _ = std::fs::remove_file(path);
+    })?;
     let pipe = Pipe {
-        read_end: fifo::open_reader(path)?.into(),
+        read_end: read_end.into(),
         output: Output::Fifo(path.to_owned()),
     };
     Ok((pipe, path.to_owned()))

@@ -24,6 +24,15 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// How many files we may open now.
+///
+/// # Errors
+/// When the limit cannot be read.
+pub fn open_files() -> io::Result<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(soft)
+}
+
 /// Gives a child the limit that we were started with, right after its exec.
 ///
 /// Programs that use `select`, or close every number up to the limit, depend on a small soft limit. Doing it before the

@@ -1,7 +1,7 @@
 //! Credentials that cannot be written, do not serve, or are another hub's.
 
 use crate::hub::{Home, Hub, eventually, signal_pid};
-use crate::means::{beside, complaint, has_private_mounts, is_root, left_out, private_mounts};
+use crate::means::{complaint, is_root, left_out};
 use crate::packets::Wire;
 use creds::UnixTime;
 use creds::token::{self, Claims};
@@ -14,85 +14,6 @@ const SLEEPER: &str = "exec sleep 1000";
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
-}
-
-#[test]
-fn a_full_disk_blocks_who_has_no_credentials_yet_and_nobody_else_until_there_is_room() {
-    if !has_private_mounts() {
-        left_out(
-            "a full disk",
-            "needs mounts of its own (unshare -m, or user namespaces)",
-        );
-        return;
-    }
-    let home = Home::new("corebin: mqttcore\nautostart: [old]\n");
-    home.plugin("old", SLEEPER);
-    home.plugin("new", SLEEPER);
-    let certs = home.path("certs");
-    fs::create_dir(&certs).unwrap();
-    let mut command = private_mounts();
-    let script = "mount -t tmpfs -o size=256k,mode=711 none \"$0\" && exec \"$1\"";
-    command
-        .args(["sh", "-c", script])
-        .arg(&certs)
-        .arg(home.path("bin/launcher"));
-    let hub = home.launch_by(command);
-    let hubcli = |args: &[&str]| beside(&hub, &hub.path("bin/hubcli"), args);
-    let info = |id: &str| -> Option<serde_json::Value> {
-        let list: Vec<serde_json::Value> =
-            serde_json::from_slice(&hubcli(&["--json", "ls"]).stdout).ok()?;
-        list.into_iter().find(|info| info["Name"] == id)
-    };
-    let in_phase = |id: &str, phase: &str| {
-        eventually(&format!("{id} is {phase}\n{}", hub.account()), || {
-            info(id).filter(|info| info["Phase"] == phase)
-        })
-    };
-    let old = in_phase("old", "running")["PID"].clone();
-
-    let fill = beside(
-        &hub,
-        Path::new("dd"),
-        &[
-            "if=/dev/zero",
-            "bs=1k",
-            &format!("of={}/filler", certs.display()),
-        ],
-    );
-    assert!(complaint(&fill).contains("No space left"), "{fill:?}");
-    let started = hubcli(&["start", "new"]);
-    assert_eq!(started.status.code(), Some(1));
-    let text = complaint(&started);
-    let key = certs.join("new.key");
-    assert!(
-        text.contains(key.to_str().unwrap()) && text.contains("No space left"),
-        "{text}"
-    );
-    let blocked = in_phase("new", "blocked");
-    assert!(
-        blocked["Status"]
-            .as_str()
-            .unwrap()
-            .contains("No space left"),
-        "{blocked}"
-    );
-    assert_eq!(info("old").unwrap()["PID"], old);
-
-    let removed = beside(
-        &hub,
-        Path::new("rm"),
-        &[&format!("{}/filler", certs.display())],
-    );
-    assert!(removed.status.success());
-    in_phase("new", "running");
-    let files = beside(&hub, Path::new("ls"), &["-A", certs.to_str().unwrap()]);
-    let files = String::from_utf8(files.stdout).unwrap();
-    assert!(files.contains("new.token"), "{files}");
-    assert!(
-        !files.lines().any(|file| file.starts_with('.')),
-        "half a file is left: {files}"
-    );
-    hub.down();
 }
 
 #[test]

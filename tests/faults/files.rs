@@ -3,6 +3,7 @@
 use crate::hub::{Home, Hub, eventually, signal_pid};
 use crate::means::complaint;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 const SLEEPER: &str = "exec sleep 1000";
@@ -182,5 +183,71 @@ fn a_plugins_folder_that_is_missing_or_vanishes_costs_no_plugin() {
         (is_listed("newcomer") && !is_listed("late")).then_some(())
     });
     assert_eq!(hub.pid("steady"), steady);
+    hub.down();
+}
+
+#[test]
+fn names_that_cannot_be_ids_are_shown_with_a_way_out_and_harm_nobody() {
+    let odd = [
+        "bad.name",
+        "with space",
+        "admin",
+        "launcher",
+        "new\nline",
+        "esc\u{1b}[31m",
+        "-rf",
+        "_",
+        "a/b",
+    ];
+    let home = Home::new(
+        "corebin: mqttcore\nautostart: [good]\nplugins: {good: {instanceOf: bad.name}}\n",
+    );
+    for name in odd.iter().filter(|name| !name.contains('/')) {
+        home.plugin(name, SLEEPER);
+    }
+    let bytes = std::ffi::OsStr::from_bytes(b"not\xffutf8");
+    fs::copy(home.path("plugins/_"), home.path("plugins").join(bytes)).unwrap();
+    home.plugin(".hidden", SLEEPER);
+    fs::create_dir(home.path("plugins/folder")).unwrap();
+    fs::write(home.path("plugins/empty"), "").unwrap();
+    fs::set_permissions(
+        home.path("plugins/empty"),
+        fs::Permissions::from_mode(0o755),
+    )
+    .unwrap();
+    std::os::unix::fs::symlink("nowhere", home.path("plugins/dangling")).unwrap();
+    let hub = home.up();
+    hub.pid("good");
+    let list = hub.list();
+    let of = |name: &str| list.iter().find(|info| info["Name"] == name);
+    for name in [
+        "with space",
+        "admin",
+        "launcher",
+        "new\nline",
+        "esc\u{1b}[31m",
+    ] {
+        let info = of(name).unwrap_or_else(|| panic!("no {name:?} in {list:#?}"));
+        assert_eq!(info["Phase"], "blocked", "{info}");
+        assert!(
+            info["Cause"].as_str().unwrap().contains("instanceOf"),
+            "{info}"
+        );
+        let output = hub.hubcli(&["start", name]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+    }
+    for name in [".hidden", "folder", "empty", "dangling"] {
+        assert!(of(name).is_none(), "{name}");
+    }
+    assert!(
+        list.iter()
+            .any(|info| info["Name"].as_str().unwrap().starts_with("not")),
+        "{list:#?}"
+    );
+    let table = hub.ok(&["ls"]);
+    assert!(!table.contains('\u{1b}'), "{table}");
+    // Odd, but allowed: also for programs that would take it for an option.
+    hub.ok(&["start", "--", "-rf"]);
+    hub.ok(&["start", "_"]);
     hub.down();
 }

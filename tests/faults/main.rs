@@ -9,6 +9,8 @@
 
 mod bus;
 mod certs;
+mod core;
+mod disk;
 mod files;
 #[path = "../common/hub.rs"]
 #[expect(dead_code, reason = "each suite uses its part")]

@@ -3,7 +3,9 @@
 use crate::hub::{Home, Hub};
 use crate::means::complaint;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 #[test]
@@ -201,4 +203,64 @@ fn a_symlink_is_an_instance_with_its_own_configuration_login_and_log() {
     let hub = home.launch_by(command);
     hub.wait_log("launcher-west", "certs/launcher-west.token");
     end(hub);
+}
+
+/// Every file and folder of a home that others could read or write though they should not.
+fn open_to_others(home: &Path) -> Vec<String> {
+    let mut open = Vec::new();
+    let mut check = |path: &Path, most: u32| {
+        let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        if mode & !most != 0 {
+            open.push(format!("{mode:o} {}", path.display()));
+        }
+    };
+    for (folder, most) in [
+        ("certs", 0o711),
+        ("logs", 0o755),
+        ("stores", 0o755),
+        ("run", 0o755),
+        ("run/private", 0o700),
+    ] {
+        check(&home.join(folder), most);
+    }
+    for (folder, most) in [
+        ("certs", 0o444),
+        ("stores/auth", 0o600),
+        ("stores/launcher", 0o600),
+        ("run/private", 0o600),
+        ("logs", 0o644),
+    ] {
+        for entry in fs::read_dir(home.join(folder)).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            let private =
+                name.ends_with(".key") || name.ends_with(".token") || name.ends_with("Key.pem");
+            check(&entry.path(), if private { 0o400 } else { most });
+        }
+    }
+    open
+}
+
+#[test]
+fn modes_are_right_whatever_the_umask_is() {
+    for umask in ["0", "077"] {
+        let home = Home::new("corebin: mqttcore\nautostart: [p]\n");
+        home.plugin("p", "umask; exec sleep 1000");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "umask $1 && exec \"$0\""])
+            .arg(home.path("bin/launcher"))
+            .arg(umask);
+        let hub = home.launch_by(command);
+        hub.wait_for_bus();
+        hub.pid("p");
+        let open = open_to_others(&hub.path(""));
+        assert!(open.is_empty(), "umask {umask}: {open:#?}");
+        let mode = |path: &str| fs::metadata(hub.path(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode("certs/p.token"), 0o400);
+        assert_eq!(mode("certs/p.pub"), 0o444);
+        assert_eq!(mode("certs/caCert.pem"), 0o444);
+        assert_eq!(mode("certs"), 0o711);
+        assert_eq!(mode("run/mqttcore.sock"), 0o666, "umask {umask}");
+        hub.down();
+    }
 }

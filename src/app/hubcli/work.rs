@@ -225,7 +225,7 @@ fn explain(failure: &mut Failure, plugin: &GetPluginReply, view: &View) {
             .more
             .details
             .push(format!("{} run {run}: {}", info.name, why.last_exit.text));
-    } else if !why.text.is_empty() {
+    } else if !why.text.is_empty() && !is_told(&failure.text, &info.cause) {
         failure.more.details.push(why.text.clone());
     }
     if info.restarts != UNKNOWN && why.next_start_mse > 0 {
@@ -246,6 +246,14 @@ fn explain(failure: &mut Failure, plugin: &GetPluginReply, view: &View) {
     } else if !why.hint.is_empty() {
         failure.hint.clone_from(&why.hint);
     }
+}
+
+/// Whether an error says a cause already, apart from how it begins.
+fn is_told(error: &str, cause: &str) -> bool {
+    let what = cause
+        .strip_prefix("could not be started: ")
+        .unwrap_or(cause);
+    !what.is_empty() && error.contains(what)
 }
 
 /// The log of a plugin that ever ran; the core's is named after its id, not its file (spec §7).
