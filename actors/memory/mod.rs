@@ -30,6 +30,8 @@ use writer::Writer;
 
 /// How long run numbers gather before they are written together.
 const GATHER: Duration = Duration::from_millis(20);
+/// The same for records of live runs. A run whose record is not on disk yet is known by its mark and its FIFO.
+const GATHER_LIVE: Duration = Duration::from_millis(5);
 
 /// Why there is no memory at all.
 #[derive(Debug, Error)]
@@ -127,7 +129,7 @@ impl LiveRuns {
     /// # Errors
     /// When the thread cannot be started; never for what is in the folder.
     pub fn open(folder: &Path) -> Result<(Self, Vec<Notice>), MemoryError> {
-        let (writer, notices) = open(folder.join("records"), Duration::ZERO)?;
+        let (writer, notices) = open(folder.join("records"), GATHER_LIVE)?;
         Ok((LiveRuns { writer }, notices))
     }
 

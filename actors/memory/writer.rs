@@ -89,6 +89,8 @@ impl<R: Record> Writer<R> {
             record.enter(&mut lock(&self.shared.book));
         }
         let mut queue = lock(&self.shared.queue);
+        // A thread that lets records gather is not to be woken by each of them.
+        let news = queue.unwritten.is_empty() || waiter.is_some();
         let key = record.key();
         let record = match queue.unwritten.remove(&key) {
             Some(before) => record.after(&before),
@@ -98,7 +100,10 @@ impl<R: Record> Writer<R> {
             queue.unwritten.insert(key, record);
         }
         queue.waiters.extend(waiter);
-        self.shared.wake.notify_all();
+        drop(queue);
+        if news {
+            self.shared.wake.notify_all();
+        }
     }
 
     /// Has `waiter` told when everything put in so far is on disk, or why it is not.

@@ -85,6 +85,17 @@ impl Shelf {
         self.certs.join(format!("{id}.token"))
     }
 
+    /// What `id` has on disk at `now`; `None` when it has no key, and none is made.
+    ///
+    /// # Errors
+    /// Names the file, the cause and the way out.
+    pub(super) fn look_only(&self, id: &PluginId, now: UnixTime) -> Option<Result<OnDisk, String>> {
+        match CredentialPaths::new(&self.certs, id.as_str()) {
+            Ok(paths) if stamp(&paths.key).is_none() => None,
+            Ok(_) | Err(_) => Some(self.look(id, now)),
+        }
+    }
+
     /// What `id` has on disk at `now`. A missing key pair is made.
     ///
     /// # Errors

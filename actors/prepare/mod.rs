@@ -138,14 +138,14 @@ impl Inner {
         look: Look,
     ) -> impl Future<Output = Result<Seen, BlockReason>> + Send + 'static {
         let (places, readiness, id) = (self.places.clone(), self.readiness.clone(), id.clone());
-        let shelf = match look {
-            Look::Again => self.shelf_for(kind),
-            // Nothing is made for what somebody else may run; they come after the look for copies.
-            Look::Thorough => None,
-        };
+        let shelf = self.shelf_for(kind);
         let seen = self.desk.ask(move || {
             let files = places.look(&id, kind, &plan)?;
-            let credentials = shelf.map(|shelf| shelf.look(&id, now()));
+            let credentials = shelf.and_then(|shelf| match look {
+                Look::Again => Some(shelf.look(&id, now())),
+                // Nothing is made for what somebody else may run.
+                Look::Thorough => shelf.look_only(&id, now()),
+            });
             readiness.make_ready(&id);
             Ok(Seen { files, credentials })
         });

@@ -22,6 +22,9 @@ pub(crate) const FEED_LIMIT: usize = 256 * 1024;
 /// Kept free for own lines: enough for the start and end lines of some twenty runs.
 const OWN_RESERVE: usize = 8 * 1024;
 
+/// With so much in it a feed is written at once.
+const MUCH: usize = 32 * 1024;
+
 /// One read, and the largest chunk.
 pub(crate) const BLOCK: usize = 64 * 1024;
 
@@ -194,10 +197,15 @@ impl Feed {
     }
 
     fn schedule(self: &Arc<Self>, mut state: MutexGuard<'_, State>, needed: bool) {
-        if needed && !state.scheduled {
-            state.scheduled = true;
-            drop(state);
+        let much = state.used >= MUCH;
+        let first = needed && !state.scheduled;
+        state.scheduled |= needed;
+        drop(state);
+        if first {
             self.inbox.post(self.clone());
+        }
+        if much {
+            self.inbox.hurry();
         }
     }
 

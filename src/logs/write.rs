@@ -17,6 +17,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use supervision::policy::LogPolicy;
 
+/// How long what comes first waits for company: a thread that is woken for every line costs more than the line.
+const GATHER: Duration = Duration::from_millis(2);
+
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
@@ -34,6 +37,8 @@ struct InboxState {
     ready: VecDeque<Arc<Feed>>,
     /// The thread waits; else it looks here by itself before it does.
     waiting: bool,
+    /// It lets more come before it begins.
+    gathering: bool,
     ending: Ending,
 }
 
@@ -62,6 +67,13 @@ impl Inbox {
         state.ready.push_back(feed);
         if std::mem::take(&mut state.waiting) {
             drop(state);
+            self.news.notify_one();
+        }
+    }
+
+    /// Much has come: it is time to write.
+    pub(crate) fn hurry(&self) {
+        if std::mem::take(&mut self.lock().gathering) {
             self.news.notify_one();
         }
     }
@@ -122,8 +134,20 @@ impl Inbox {
                     woken.unwrap_or_else(PoisonError::into_inner)
                 }
             };
-            state.waiting = false;
+            if !std::mem::take(&mut state.waiting) {
+                state = self.gather(state);
+            }
         }
+    }
+
+    /// Lets more come for a moment.
+    fn gather<'a>(&self, mut state: MutexGuard<'a, InboxState>) -> MutexGuard<'a, InboxState> {
+        state.gathering = true;
+        let go_on = |state: &mut InboxState| state.gathering && state.ending == Ending::No;
+        let waited = self.news.wait_timeout_while(state, GATHER, go_on);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.gathering = false;
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, InboxState> {
