@@ -280,6 +280,11 @@ impl Hub {
         self.launcher = Some(spawn_launcher(&self.home, self.home.launcher()));
     }
 
+    /// All live processes that the launchers of this home have started, and what came from them.
+    pub fn processes(&self) -> Vec<i32> {
+        processes_of(self.home.folder.path())
+    }
+
     /// No process, no FIFO; what a core that is killed cannot tidy away itself is left to its successor.
     pub fn assert_nothing_lives(&self) {
         let home = self.home.folder.path();

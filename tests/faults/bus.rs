@@ -1,6 +1,6 @@
 //! Clients of the bus that are silent, doubled, forged or untrusted.
 
-use crate::hub::{Home, Hub, PATIENCE, eventually};
+use crate::hub::{Home, PATIENCE, eventually};
 use crate::means::{NOBODY, complaint, is_root, left_out};
 use crate::packets::{CLIENT, Wire, length, raw, request, text};
 use std::fs;
@@ -281,10 +281,96 @@ fn a_hub_that_hangs_is_told_apart_from_one_that_is_not_there() {
     eventually("the hub answers again", || {
         hub.hubcli(&["ls"]).status.success().then_some(())
     });
-    hub_is_whole(&hub, core);
+    assert_eq!(hub.pid("mqttcore"), core);
     hub.down();
 }
 
-fn hub_is_whole(hub: &Hub, core: i32) {
+#[test]
+fn a_launcher_that_is_gone_is_told_apart_from_a_hub_that_is() {
+    let home = Home::new("corebin: mqttcore\n");
+    let mut hub = home.up();
+    hub.signal_launcher(9);
+    hub.ended();
+    // The core lives on, and lets in; nobody answers. This is what the original's clients wait.
+    let output = hub.hubcli(&["ls"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = complaint(&output);
+    assert!(
+        said.contains("the launcher does not answer: does it run?"),
+        "{said}"
+    );
+    hub.relaunch();
+    hub.down();
+}
+
+/// The resident memory of a process, in bytes.
+fn memory(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+fn subscribe(filter: &str) -> Vec<u8> {
+    let mut body = vec![0, 77, 0];
+    body.extend(text(filter.as_bytes()));
+    body.push(1);
+    let mut packet = vec![0x82];
+    packet.extend(length(body.len()));
+    packet.extend(body);
+    packet
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_and_packets_without_end_cost_nobody_else() {
+    let home = Home::new("corebin: mqttcore\nautostart: [sensor]\n");
+    home.plugin("sensor", SLEEPER);
+    let hub = home.up();
+    hub.pid("sensor");
+    let mut deaf = Wire::admin(&hub);
+    deaf.send(&subscribe("event/sensor/+/+/#"));
+    assert_eq!(deaf.receive().kind(), 9);
+    let token = fs::read(hub.path("certs/sensor.token")).unwrap();
+    let (mut sensor, answer) = Wire::connect(&hub, "sensor-1", "sensor", &token);
+    assert_eq!((answer.kind(), answer.body[1]), (2, 0));
+    let large = vec![b'x'; 200 * 1024];
+    for number in 0..800_u16 {
+        let packet = bare("event/sensor/thing/value/sensor", &large, number + 1);
+        acknowledged(&mut sensor, &packet);
+    }
+    let since = Instant::now();
+    hub.ok(&["ls"]);
+    assert!(
+        since.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        since.elapsed()
+    );
+    let core = hub.pid("mqttcore");
+    let used = memory(core);
+    assert!(
+        used < 100 * 1024 * 1024,
+        "the core holds {used} bytes of the 160 million nobody reads"
+    );
+
+    // A packet that says it is 200 MiB long, and one whose length has no end.
+    for header in [
+        &[0x32, 0x80, 0x80, 0x80, 0x64][..],
+        &[0x32, 0xff, 0xff, 0xff, 0xff, 0xff],
+    ] {
+        let mut wire = Wire::admin(&hub);
+        wire.send(header);
+        let mut rest = Vec::new();
+        wire.stream.read_to_end(&mut rest).unwrap();
+        assert!(rest.is_empty() || rest[0] >> 4 == 14, "{rest:?}");
+    }
+    // The same before a login.
+    let mut stranger = UnixStream::connect(hub.path("run/mqttcore.sock")).unwrap();
+    stranger.set_read_timeout(Some(PATIENCE)).unwrap();
+    stranger.write_all(&[0x10, 0xff, 0xff, 0xff, 0x7f]).unwrap();
+    assert_eq!(stranger.read_to_end(&mut Vec::new()).unwrap(), 0);
+    hub.ok(&["restart", "sensor"]);
     assert_eq!(hub.pid("mqttcore"), core);
+    hub.down();
 }

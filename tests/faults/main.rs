@@ -9,6 +9,7 @@
 
 mod bus;
 mod certs;
+mod chaos;
 mod core;
 mod disk;
 mod files;

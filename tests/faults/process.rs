@@ -2,6 +2,7 @@
 
 use crate::hub::{Home, Hub};
 use crate::means::complaint;
+use crate::packets::{Wire, request};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -263,4 +264,135 @@ fn modes_are_right_whatever_the_umask_is() {
         assert_eq!(mode("run/mqttcore.sock"), 0o666, "umask {umask}");
         hub.down();
     }
+}
+
+#[test]
+fn hubcli_says_by_its_exit_code_and_on_which_stream_how_it_went() {
+    let home = Home::new("corebin: mqttcore\n");
+    home.plugin("bad", "exit 4");
+    let hub = home.up();
+    let said = |args: &[&str]| {
+        let output = hub.hubcli(args);
+        let out = String::from_utf8(output.stdout.clone()).unwrap();
+        (output.status.code().unwrap(), out, complaint(&output))
+    };
+    let home = hub.path("").to_str().unwrap().to_owned();
+    for args in [
+        &["ls"][..],
+        &["--home", &home, "ls"],
+        &[
+            "-home",
+            &home,
+            "--login",
+            "admin",
+            "--nowrap",
+            "--loginfo",
+            "ls",
+        ],
+        &["--json", "ls"],
+    ] {
+        let (code, out, _) = said(args);
+        assert_eq!(code, 0, "{args:?}");
+        assert!(out.contains("mqttcore") && !out.contains('\u{1b}'), "{out}");
+    }
+    for args in [
+        &["start", "bad"][..],
+        &["--json", "start", "bad"],
+        &["stop", "nope"],
+        &["enable", "nope"],
+    ] {
+        let (code, _, err) = said(args);
+        assert_eq!(code, 1, "{args:?}");
+        if args[0] == "--json" {
+            let error: serde_json::Value = serde_json::from_str(&err).unwrap();
+            assert_eq!(error["error"], "exit status 4");
+        } else {
+            assert!(
+                err.starts_with("ERROR:  ") && err.contains("\nhint:  "),
+                "{err}"
+            );
+        }
+    }
+    for args in [
+        &["fly"][..],
+        &["start"],
+        &["start", "a", "b"],
+        &["--bogus", "ls"],
+        &["--server", "http://x", "ls"],
+        &["--login", "a/b", "ls"],
+    ] {
+        let (code, out, err) = said(args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
+        assert!(!err.is_empty());
+    }
+    for (args, named) in [
+        (&["--login", "nobody", "ls"][..], "certs/nobody.token"),
+        (&["--server", "mqtts://localhost:1", "ls"], "localhost:1"),
+        (&["--home", "/nonexistent", "ls"], "/nonexistent"),
+    ] {
+        let (code, _, err) = said(args);
+        assert_eq!(code, 3, "{args:?}: {err}");
+        assert!(err.contains(named) && err.contains("\nhint:  "), "{err}");
+    }
+    hub.down();
+}
+
+#[test]
+fn a_second_launcher_serves_the_bus_of_the_first_under_its_own_id() {
+    let home = Home::new("corebin: mqttcore\n");
+    home.plugin("west", "exec sleep 1000");
+    let hub = home.up();
+    // What an administrator does for another machine: an account, its token, the CA.
+    let east = Home::new("- this file is not read\n");
+    let certs = east.path("certs");
+    fs::create_dir(&certs).unwrap();
+    let (pair, _) = creds::keys::load_or_create(&certs, "launcher-east").unwrap();
+    let account = serde_json::json!({"serviceID": "launcher-east", "displayName": "east", "pubKey": pair.public_text()});
+    let mut wire = Wire::admin(&hub);
+    let reply = wire.ask(&request(
+        "rpc/auth/manageClients/addService/admin",
+        account.to_string().as_bytes(),
+        5,
+    ));
+    assert_eq!(reply.content_type, "json", "{}", reply.text());
+    let reply: serde_json::Value = serde_json::from_slice(&reply.payload).unwrap();
+    let token = reply["token"].as_str().unwrap();
+    fs::write(certs.join("launcher-east.token"), token).unwrap();
+    fs::copy(hub.path("certs/caCert.pem"), certs.join("caCert.pem")).unwrap();
+    std::os::unix::fs::symlink("launcher", east.path("bin/launcher-east")).unwrap();
+    fs::write(
+        east.path("config/launcher-east.yaml"),
+        "autostart: [lamp]\n",
+    )
+    .unwrap();
+    east.plugin("lamp", "echo $HIVEOT_SERVER; exec sleep 1000");
+    let mut command = Command::new(east.path("bin/launcher-east"));
+    command.args(["--server", &hub.tls_url()]);
+    let east = east.launch_by(command);
+    east.wait_log("lamp", &hub.tls_url());
+    assert!(east.path("certs/lamp.token").exists());
+
+    // Each answers under its own id, for its own plugins.
+    for (id, plugin, node) in [
+        ("launcher-east", "lamp", "launcher-east"),
+        ("launcher", "west", "launcher"),
+    ] {
+        let topic = format!("rpc/{id}/manage/list/admin");
+        let reply = crate::hub::eventually(&format!("{id} answers"), || {
+            let reply = wire.ask(&request(&topic, b"{}", 6));
+            (reply.content_type == "json").then_some(reply)
+        });
+        let list: serde_json::Value = serde_json::from_slice(&reply.payload).unwrap();
+        let infos = list["info"].as_array().unwrap();
+        let info = infos.iter().find(|info| info["Name"] == plugin).unwrap();
+        assert_eq!(info["Node"], node);
+        assert!(
+            !infos
+                .iter()
+                .any(|info| info["Name"] != plugin && info["Name"] != "mqttcore"),
+            "{infos:?}"
+        );
+    }
+    end(east);
+    hub.down();
 }

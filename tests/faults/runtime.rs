@@ -201,3 +201,70 @@ fn policies_stop_signals_and_log_sizes_are_each_plugins_own() {
     assert!(crate::hub::is_alive(polite));
     hub.down();
 }
+
+#[test]
+fn settings_that_cannot_be_met_block_with_their_key_and_heal() {
+    let home = Home::new(
+        "corebin: mqttcore\nautostart: [nowhere, unset, unread]\n\
+         plugins:\n\
+         \x20 nowhere: {cwd: stores/nowhere}\n\
+         \x20 unset: {envFile: unset.env}\n\
+         \x20 unread: {instanceOf: unread.sh}\n\
+         \x20 long: {envFile: long.env}\n",
+    );
+    for id in ["nowhere", "unset", "long"] {
+        home.plugin(id, "exec sleep 1000");
+    }
+    fs::write(
+        home.path("config/long.env"),
+        format!("LONG={}\n", "x".repeat(140_000)),
+    )
+    .unwrap();
+    let hub = home.up();
+    for (id, parts) in [
+        (
+            "nowhere",
+            [
+                hub.path("stores/nowhere").to_str().unwrap(),
+                "plugins.nowhere.cwd",
+            ],
+        ),
+        (
+            "unset",
+            [
+                hub.path("config/unset.env").to_str().unwrap(),
+                "plugins.unset.envFile",
+            ],
+        ),
+        (
+            "unread",
+            [
+                hub.path("plugins/unread.sh").to_str().unwrap(),
+                "no such file in plugins; put the executable at",
+            ],
+        ),
+    ] {
+        let info = hub.wait_phase(id, "blocked");
+        for part in parts {
+            assert!(
+                info["Cause"].as_str().unwrap().contains(part),
+                "no {part} in {info}"
+            );
+        }
+    }
+    // One string of more than 128 KiB is more than the system takes.
+    let output = hub.hubcli(&["start", "long"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("shorten args, env or envFile"), "{said}");
+
+    fs::create_dir_all(hub.path("stores/nowhere")).unwrap();
+    fs::write(hub.path("config/unset.env"), "A=1\n").unwrap();
+    fs::write(hub.path("config/long.env"), "LONG=no\n").unwrap();
+    hub.home.plugin("unread.sh", "exec sleep 1000");
+    hub.ok(&["start", "long"]);
+    for id in ["nowhere", "unset", "unread"] {
+        hub.pid(id);
+    }
+    hub.down();
+}
