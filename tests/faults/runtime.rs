@@ -204,15 +204,18 @@ fn policies_stop_signals_and_log_sizes_are_each_plugins_own() {
 
 #[test]
 fn settings_that_cannot_be_met_block_with_their_key_and_heal() {
-    let home = Home::new(
+    // One string of more than 128 KiB is more than the system takes.
+    let huge = "x".repeat(140_000);
+    let home = Home::new(&format!(
         "corebin: mqttcore\nautostart: [nowhere, unset, unread]\n\
          plugins:\n\
-         \x20 nowhere: {cwd: stores/nowhere}\n\
-         \x20 unset: {envFile: unset.env}\n\
-         \x20 unread: {instanceOf: unread.sh}\n\
-         \x20 long: {envFile: long.env}\n",
-    );
-    for id in ["nowhere", "unset", "long"] {
+         \x20 nowhere: {{cwd: stores/nowhere}}\n\
+         \x20 unset: {{envFile: unset.env}}\n\
+         \x20 unread: {{instanceOf: unread.sh}}\n\
+         \x20 long: {{envFile: long.env}}\n\
+         \x20 huge: {{args: [{huge}]}}\n"
+    ));
+    for id in ["nowhere", "unset", "long", "huge"] {
         home.plugin(id, "exec sleep 1000");
     }
     fs::write(
@@ -252,11 +255,15 @@ fn settings_that_cannot_be_met_block_with_their_key_and_heal() {
             );
         }
     }
-    // One string of more than 128 KiB is more than the system takes.
-    let output = hub.hubcli(&["start", "long"]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("shorten args, env or envFile"), "{said}");
+    for (id, way_out) in [
+        ("huge", "shorten args, env or envFile"),
+        ("long", "plugins.long.envFile"),
+    ] {
+        let output = hub.hubcli(&["start", id]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said.contains(way_out), "{said}");
+    }
 
     fs::create_dir_all(hub.path("stores/nowhere")).unwrap();
     fs::write(hub.path("config/unset.env"), "A=1\n").unwrap();
