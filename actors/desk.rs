@@ -28,6 +28,8 @@ pub(crate) struct Desk {
 struct Pile {
     waiting: VecDeque<Work>,
     threads: usize,
+    /// To be told when there is nothing to do and nobody at work.
+    idle: Vec<oneshot::Sender<()>>,
 }
 
 impl Desk {
@@ -61,6 +63,27 @@ impl Desk {
         }
     }
 
+    /// Completes when all work is done that was handed in before, and perhaps some that came later.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) fn emptied(&self) -> impl Future<Output = ()> + Send + 'static {
+        let idle = {
+            let mut pile = self.lock();
+            (pile.threads > 0).then(|| {
+                let (tells, hears) = oneshot::channel();
+                pile.idle.push(tells);
+                hears
+            })
+        };
+        async {
+            if let Some(idle) = idle {
+                // It is told by being dropped.
+                let _ = idle.await;
+            }
+        }
+    }
+
     fn put(&self, work: Work) {
         let needs_thread = {
             let mut pile = self.lock();
@@ -86,6 +109,9 @@ impl Desk {
         let mut pile = self.lock();
         let work = pile.waiting.pop_front();
         pile.threads -= usize::from(work.is_none());
+        if pile.threads == 0 {
+            pile.idle.clear();
+        }
         work
     }
 
@@ -127,13 +153,11 @@ mod tests {
             assert_eq!(asked.await.unwrap(), expected);
         }
         assert!(most.load(Ordering::SeqCst) <= THREADS);
-        let idle = || async {
-            while desk.lock().threads > 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(std::time::Duration::from_secs(10), idle())
+        let idle = desk.emptied();
+        tokio::time::timeout(std::time::Duration::from_secs(10), idle)
             .await
             .unwrap();
+        assert_eq!(desk.lock().threads, 0);
+        desk.emptied().await;
     }
 }

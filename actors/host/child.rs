@@ -70,7 +70,8 @@ impl Drop for HostChild {
             return;
         }
         self.live.ended(self.process.marker().as_str());
-        let fifos = std::mem::take(&mut self.fifos);
-        self.desk.leave(move || drop(fifos));
+        // Removing files and closing descriptors takes a while, which others need not wait for.
+        let gone = (std::mem::take(&mut self.fifos), self.process.clone());
+        self.desk.leave(move || drop(gone));
     }
 }

@@ -165,6 +165,16 @@ impl HostProcesses {
         }
     }
 
+    /// Completes when what ended runs left behind is removed, and what was made ready for runs that never came.
+    ///
+    /// # Cancel safety
+    /// Cancel safe; it is done all the same.
+    pub fn tidied(&self) -> impl Future<Output = ()> + Send + 'static {
+        let unused = std::mem::take(&mut *self.inner.maker.lock());
+        self.inner.desk.leave(move || drop(unused));
+        self.inner.desk.emptied()
+    }
+
     /// What the preparer is to have made ready.
     #[must_use]
     pub fn readiness(&self) -> Arc<dyn MakeReady> {

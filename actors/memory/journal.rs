@@ -186,6 +186,8 @@ pub(super) struct Journal {
     rewrite_due: bool,
     /// Its name may not be on disk yet.
     is_new: bool,
+    /// What it says may not be on disk yet.
+    unsynced: bool,
 }
 
 impl Journal {
@@ -198,6 +200,8 @@ impl Journal {
             compact_len: 0,
             rewrite_due: true,
             is_new: false,
+            // Its writer may have been killed.
+            unsynced: true,
         };
         let mut notices = Vec::new();
         let bytes = match read_bytes(&journal.path) {
@@ -205,6 +209,7 @@ impl Journal {
             Ok(None) => {
                 journal.rewrite_due = false;
                 journal.is_new = true;
+                journal.unsynced = false;
                 return (journal, Vec::new(), notices);
             }
             Err(source) => {
@@ -243,12 +248,15 @@ impl Journal {
         self.rewrite_due
     }
 
-    /// Appends records in one write; `durable` = they are on disk when it returns.
+    /// Appends records in one write; `durable` = they and those before are on disk when it returns.
     pub(super) fn append<R: Serialize>(
         &mut self,
         records: &[R],
         durable: bool,
     ) -> Result<(), JournalError> {
+        if records.is_empty() && !(durable && self.unsynced) {
+            return Ok(());
+        }
         let text = self.encode(records)?;
         let written = self.try_append(text.as_bytes(), durable);
         if written.is_err() {
@@ -272,6 +280,7 @@ impl Journal {
         self.rewrite_due = written.is_err();
         if written.is_ok() {
             self.is_new = false;
+            self.unsynced = false;
             self.len = text.len() as u64;
             self.compact_len = self.len;
         }
@@ -284,8 +293,10 @@ impl Journal {
             None => self.file.insert(open_to_append(&self.path)?),
         };
         file.write_all(bytes)?;
+        self.unsynced = true;
         if durable {
             file.sync_data()?;
+            self.unsynced = false;
             if self.is_new {
                 File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
                 self.is_new = false;

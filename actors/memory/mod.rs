@@ -150,7 +150,8 @@ impl LiveRuns {
         self.writer.put(Live::Ended { marker }, None);
     }
 
-    /// Completes when everything noted so far is on disk, or says why it is not.
+    /// Completes when everything noted so far is in the file, or says why it is not; it need not be on disk, as no record
+    /// outlives its boot.
     pub fn flush(&self) -> BoxFuture<Result<(), String>> {
         answer_of(|waiter| self.writer.flush(waiter))
     }

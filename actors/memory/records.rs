@@ -13,6 +13,8 @@ use supervision::{PluginId, Run};
 pub(super) trait Record:
     Serialize + serde::de::DeserializeOwned + Clone + Send + 'static
 {
+    /// Whether it says anything after the machine was started anew; else the kernel's memory is disk enough.
+    const OUTLIVES_BOOT: bool;
     /// What it is about.
     type Key: Ord + Send;
     /// What all records together say.
@@ -80,6 +82,7 @@ impl Kept {
 }
 
 impl Record for Kept {
+    const OUTLIVES_BOOT: bool = true;
     /// Runs apart from hands.
     type Key = (bool, PluginId);
     type Book = Keepsakes;
@@ -177,6 +180,7 @@ pub(super) enum Live {
 }
 
 impl Record for Live {
+    const OUTLIVES_BOOT: bool = false;
     type Key = String;
     type Book = BTreeMap<String, LiveRun>;
 

@@ -161,8 +161,8 @@ impl<R: Record> Shared<R> {
     ) -> Result<(), JournalError> {
         if journal.wants_rewrite() {
             self.rewrite(journal, records)?;
-        } else if !records.is_empty() || durable {
-            journal.append(records, durable)?;
+        } else {
+            journal.append(records, durable && R::OUTLIVES_BOOT)?;
         }
         let mut book = lock(&self.book);
         for record in records.iter().filter(|record| !record.holds_at_once()) {

@@ -8,7 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// What the table says of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,26 +190,48 @@ pub fn arguments(pid: i32) -> io::Result<Vec<OsString>> {
 /// # Errors
 /// When the table cannot be read.
 pub fn children(pid: i32) -> io::Result<Vec<i32>> {
-    let Some(threads) = gone_is_none(fs::read_dir(format!("/proc/{pid}/task")))? else {
+    // A folder has a link for itself, one in its parent, and one of each folder in it.
+    let Some(tasks) = gone_is_none(fs::metadata(format!("/proc/{pid}/task")))? else {
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
-    let mut text = Vec::new();
-    for thread in threads.flatten() {
-        let list: PathBuf = thread.path().join("children");
-        let mut file = match File::open(&list) {
-            Ok(file) => file,
-            Err(_) if !lists_children() => return children_by_scan(pid),
-            Err(error) => match gone_is_none::<()>(Err(error))? {
-                Some(()) | None => continue,
-            },
+    if tasks.nlink() == 3 {
+        // One thread, as most programs have: no need to list them.
+        return match add_children_of(format!("/proc/{pid}/task/{pid}/children"), &mut found)? {
+            Listed::Yes => Ok(found),
+            Listed::Never => children_by_scan(pid),
         };
-        text.clear();
-        if gone_is_none(file.read_to_end(&mut text))?.is_some() {
-            parse_children(&text, &mut found);
+    }
+    let Some(threads) = gone_is_none(fs::read_dir(format!("/proc/{pid}/task")))? else {
+        return Ok(found);
+    };
+    for thread in threads.flatten() {
+        match add_children_of(thread.path().join("children"), &mut found)? {
+            Listed::Yes => {}
+            Listed::Never => return children_by_scan(pid),
         }
     }
     Ok(found)
+}
+
+enum Listed {
+    /// As far as the thread was there.
+    Yes,
+    /// The kernel has no such lists.
+    Never,
+}
+
+fn add_children_of(list: impl AsRef<Path>, found: &mut Vec<i32>) -> io::Result<Listed> {
+    let mut file = match File::open(list) {
+        Ok(file) => file,
+        Err(_) if !lists_children() => return Ok(Listed::Never),
+        Err(error) => return gone_is_none::<()>(Err(error)).map(|_gone| Listed::Yes),
+    };
+    let mut text = Vec::new();
+    if gone_is_none(file.read_to_end(&mut text))?.is_some() {
+        parse_children(&text, found);
+    }
+    Ok(Listed::Yes)
 }
 
 /// Whether the kernel lists children (`CONFIG_PROC_CHILDREN`); without it the whole table is searched.

@@ -138,8 +138,9 @@ fn try_start(settings: &Settings, folders: &Folders) -> Result<ExitCode, Failure
         folder: folders.logs.clone(),
     })?;
     let code = supervise(settings, folders, &plane, &runtime, signals);
-    // Blocking work that hangs (a file of a dead server) must not hold up the end.
-    runtime.shutdown_background();
+    // The process ends. Taking a thousand actors apart would take longer than stopping their plugins, and blocking work
+    // that hangs (a file of a dead server) would hold up the end.
+    std::mem::forget(runtime);
     if let Err(failure) = &code {
         logging::only_in_the_file(&failure.text());
     }
@@ -198,14 +199,11 @@ async fn live(wired: Wired) -> anyhow::Result<ExitCode> {
         control: wired.control,
         ended,
     };
-    let (root, root_ended) = ractor::Actor::spawn(None, Root, args)
+    wired.after.write_when_ending(&args.hub);
+    let _root = ractor::Actor::spawn(None, Root, args)
         .await
         .context("cannot start the root of the actors")?;
-    let ending = ending.await;
-    // Root stops itself; its children are told to first.
-    root.stop(None);
-    let _ = root_ended.await;
-    let code = match ending {
+    let code = match ending.await {
         Ok(Ending::Clean) => ExitCode::Clean,
         Ok(Ending::LeftRunning(ids)) => {
             let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();

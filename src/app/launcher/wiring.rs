@@ -44,15 +44,34 @@ pub(super) struct Wired {
 pub(super) struct After {
     memory: Arc<DiskMemory>,
     live: Arc<LiveRuns>,
+    processes: Arc<HostProcesses>,
     client: Client,
 }
 
 impl After {
+    /// Has the disk take what there is to keep while everything is being stopped: then little is left for
+    /// [`After::finish`] to wait for.
+    pub(super) fn write_when_ending(&self, hub: &Hub) {
+        let (memory, mut stages) = (self.memory.clone(), hub.stages());
+        tokio::spawn(async move {
+            if stages
+                .wait_for(|stage| *stage == Stage::Ending)
+                .await
+                .is_ok()
+            {
+                // What fails now is tried again, and told, at the end.
+                let _ = memory.flush().await;
+            }
+        });
+    }
+
     /// Writes what is not written yet and says goodbye to the bus.
     pub(super) async fn finish(self) {
         self.client.close().await;
         // Both at once; a disk that hangs must not hold up the end.
         let until = tokio::time::Instant::now() + DISK_PATIENCE;
+        // FIFOs that stay are removed by the next launcher.
+        let _ = tokio::time::timeout_at(until, self.processes.tidied()).await;
         for written in [self.memory.flush(), self.live.flush()] {
             let written = tokio::time::timeout_at(until, written).await;
             let written =
@@ -108,7 +127,7 @@ pub(super) async fn wire(
     let inventory = inventory::Folders::new(folders.plugins.clone(), core_path, &plans);
     let hub = Hub::new(HubParts {
         ports: Ports {
-            processes,
+            processes: processes.clone(),
             preparer: Arc::new(preparer),
             herald: bridge.news.clone(),
             memory: memory.clone(),
@@ -127,6 +146,7 @@ pub(super) async fn wire(
     let after = After {
         memory,
         live,
+        processes: processes.clone(),
         client: bridge.client.clone(),
     };
     Ok(Wired {
