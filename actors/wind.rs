@@ -43,10 +43,13 @@ async fn core_up(hub: &Hub) {
     let patience = hub.plans.core.rules.start_timeout;
     let ready = core.until(|view| view.phase == PhaseName::Running);
     if tokio::time::timeout(patience, ready).await.is_err() {
+        // Without a cause of its own it is the bus that cannot be reached, which the bridge says.
+        let cause = match core.view().cause.as_str() {
+            "" => String::new(),
+            cause => format!(": {cause}"),
+        };
         tracing::error!(
-            "the core is not ready after {} s: {}; plugins that need it are blocked until it is",
-            patience.as_secs(),
-            core.view().cause
+            "the core is not ready after {patience:?}{cause}; plugins that need it are blocked until it is"
         );
     }
 }

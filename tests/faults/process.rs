@@ -192,6 +192,21 @@ fn a_symlink_is_an_instance_with_its_own_configuration_login_and_log() {
     assert!(!hub.path("logs/launcher.log").exists());
     end(hub);
 
+    // With a core of its own, which knows no such login yet.
+    let home = Home::new("- this file is not read\n");
+    std::os::unix::fs::symlink("launcher", home.path("bin/launcher-east")).unwrap();
+    let config =
+        "corebin: mqttcore\nautostart: [p]\nstart: {timeout: 300ms}\nrestart: {firstDelay: 1h}\n";
+    fs::write(home.path("config/launcher-east.yaml"), config).unwrap();
+    home.plugin("p", "exec sleep 1000");
+    let command = Command::new(home.path("bin/launcher-east"));
+    let hub = home.launch_by(command);
+    hub.wait_log("launcher-east", "the core is not ready after 300ms");
+    hub.wait_log("launcher-east", "certs/launcher-east.token: no such file");
+    let log = hub.log("launcher-east");
+    assert!(!log.contains(": ;"), "{log}");
+    end(hub);
+
     // Called by another name, it is what the name says.
     let home = Home::new("- this file is not read\n");
     fs::write(
