@@ -10,6 +10,7 @@ use creds::files::{self, TokenFileError};
 use creds::token::{TokenOwner, TokenState, judge_token};
 use creds::{CredentialPaths, Secret, UnixTime, keys};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -46,16 +47,26 @@ pub(super) struct Shelf {
 #[derive(Default)]
 struct Read {
     hub: Option<(Stamp, Option<String>)>,
-    plugins: HashMap<PluginId, (Files, String, TokenState)>,
+    plugins: HashMap<PluginId, Judged>,
 }
 
-/// The files that a judgement is about, and the hub's key it was made with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Files {
-    key: Stamp,
-    public: Stamp,
-    token: Stamp,
-    hub: Option<String>,
+/// What was found of a plugin.
+struct Judged {
+    /// What it was found of, see [`fingerprint`].
+    files: u64,
+    key: Box<str>,
+    token: TokenState,
+}
+
+/// The files that a judgement is about, and the hub's key it was made with, in one number: of a thousand plugins the
+/// files themselves would take a megabyte.
+fn fingerprint(paths: &CredentialPaths, hub: Option<&str>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in [&paths.key, &paths.public, &paths.token] {
+        stamp(path).hash(&mut hasher);
+    }
+    hub.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A file as it was at one moment: device, inode, length, times of content and of the rest; none when it was not there.
@@ -102,19 +113,14 @@ impl Shelf {
     /// Names the file, the cause and the way out.
     pub(super) fn look(&self, id: &PluginId, now: UnixTime) -> Result<OnDisk, String> {
         let paths = CredentialPaths::new(&self.certs, id.as_str()).map_err(|e| in_words(&e))?;
-        let files = Files {
-            key: stamp(&paths.key),
-            public: stamp(&paths.public),
-            token: stamp(&paths.token),
-            hub: self.hub_key(),
-        };
-        if files.key.is_some()
-            && let Some((before, key, state)) = self.lock().plugins.get(id)
-            && *before == files
+        let hub = self.hub_key();
+        let files = fingerprint(&paths, hub.as_deref());
+        if let Some(judged) = self.lock().plugins.get(id)
+            && judged.files == files
         {
             return Ok(OnDisk {
-                key: key.clone(),
-                token: token_of(state, now),
+                key: judged.key.to_string(),
+                token: token_of(&judged.token, now),
             });
         }
         let (pair, origin) =
@@ -132,7 +138,7 @@ impl Shelf {
                 let owner = TokenOwner {
                     client_id: id.as_str(),
                     public_text: &key,
-                    hub_public_text: files.hub.as_deref(),
+                    hub_public_text: hub.as_deref(),
                 };
                 judge_token(token.expose(), owner, now, self.renew_at)
             }
@@ -146,9 +152,15 @@ impl Shelf {
             }
         };
         let token = token_of(&state, now);
-        self.lock()
-            .plugins
-            .insert(id.clone(), (files, key.clone(), state));
+        let judged = Judged {
+            files,
+            key: key.as_str().into(),
+            token: state,
+        };
+        // Files that were changed just now are judged again the next time, as what they were made for is gone.
+        if origin == keys::KeyOrigin::Found {
+            self.lock().plugins.insert(id.clone(), judged);
+        }
         Ok(OnDisk { key, token })
     }
 

@@ -51,10 +51,12 @@ pub enum SetupError {
 ///   no plugin; a program that re-executes itself clears the flag on what it hands on.
 /// - The signal mask becomes empty, every signal inherited as ignored gets its default back (`nohup` and shells leave
 ///   such behind; an ignored SIGCHLD would lose exit codes), and SIGPIPE is ignored by us (not by children).
+/// - All threads share one heap: what one frees another can use, and none has much to ask of it at once.
 ///
 /// # Errors
 /// The first step that the system refused.
 pub fn settle() -> Result<(), SetupError> {
+    sys::share_one_heap();
     become_subreaper()?;
     close_inherited_on_exec();
     clear_mask()?;

@@ -165,6 +165,15 @@ pub(crate) fn watch_readable<T: OwnsDescriptor>(fd: T) -> io::Result<AsyncFd<T>>
     watched.map_err(io::Error::from)
 }
 
+/// Has all threads share one heap, where the C library is one that would give each its own.
+pub(crate) fn share_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number in the allocator, which is allowed at any time; it fails without effect.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Duplicates a descriptor, close-on-exec.
 ///
 /// # Errors
