@@ -14,13 +14,13 @@ const THREADS: usize = 4;
 /// The work failed for a mistake of this program; it was logged as a panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("looking at its files failed by a mistake of the launcher; see its log")]
-pub(crate) struct Broken;
+pub struct Broken;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// Where work is handed in.
+/// Where work is handed in; clones are the same desk.
 #[derive(Clone, Default)]
-pub(crate) struct Desk {
+pub struct Desk {
     pile: Arc<Mutex<Pile>>,
 }
 
@@ -40,7 +40,7 @@ impl Desk {
     ///
     /// # Cancel safety
     /// Dropped before it began it is not done; dropped later it is done all the same.
-    pub(crate) fn ask<R: Send + 'static>(
+    pub fn ask<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> impl Future<Output = Result<R, Broken>> + Send + 'static {
@@ -51,14 +51,14 @@ impl Desk {
                 let _ = reply.send(work());
             }
         };
-        self.put(Box::new(work));
+        self.put(Box::new(work), THREADS);
         async { result.await.map_err(|_| Broken) }
     }
 
-    /// Has `work` done some time; without a runtime at once.
-    pub(crate) fn leave(&self, work: impl FnOnce() + Send + 'static) {
+    /// Has `work` done some time, after what others wait for; without a runtime at once.
+    pub fn leave(&self, work: impl FnOnce() + Send + 'static) {
         match tokio::runtime::Handle::try_current() {
-            Ok(_inside) => self.put(Box::new(work)),
+            Ok(_inside) => self.put(Box::new(work), 1),
             Err(_) => work(),
         }
     }
@@ -67,7 +67,7 @@ impl Desk {
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(crate) fn emptied(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn emptied(&self) -> impl Future<Output = ()> + Send + 'static {
         let idle = {
             let mut pile = self.lock();
             (pile.threads > 0).then(|| {
@@ -84,11 +84,12 @@ impl Desk {
         }
     }
 
-    fn put(&self, work: Work) {
+    /// Takes work in; unless so many threads are busy, one more begins.
+    fn put(&self, work: Work, enough: usize) {
         let needs_thread = {
             let mut pile = self.lock();
             pile.waiting.push_back(work);
-            let needs_thread = pile.threads < THREADS;
+            let needs_thread = pile.threads < enough;
             pile.threads += usize::from(needs_thread);
             needs_thread
         };

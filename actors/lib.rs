@@ -18,7 +18,7 @@ pub mod api;
 pub mod bridge;
 pub mod catalog;
 pub mod control;
-mod desk;
+pub mod desk;
 pub mod host;
 pub mod hub;
 pub mod inventory;

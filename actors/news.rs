@@ -5,10 +5,14 @@
 use crate::ports::{Happening, Herald};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// So many events wait at most (spec §4, `events.spool`).
 pub const SPOOL: usize = 1000;
+
+/// How long what comes first waits for company.
+const GATHER: Duration = Duration::from_millis(3);
 
 #[derive(Default)]
 struct Waiting {
@@ -23,6 +27,7 @@ pub struct News {
     waiting: Mutex<Waiting>,
     bell: Notify,
     emptied: Notify,
+    hurry: Notify,
     run_began: Arc<Notify>,
 }
 
@@ -46,6 +51,7 @@ impl News {
             waiting: Mutex::default(),
             bell: Notify::new(),
             emptied: Notify::new(),
+            hurry: Notify::new(),
             run_began,
         })
     }
@@ -71,6 +77,8 @@ impl News {
                 }
             }
             self.bell.notified().await;
+            // Late by so much is no matter, and what happened may first be dealt with.
+            let _hurried_or_gathered = tokio::time::timeout(GATHER, self.hurry.notified()).await;
         }
     }
 
@@ -87,6 +95,7 @@ impl News {
             if self.lock().is_empty() {
                 return;
             }
+            self.hurry.notify_one();
             emptied.await;
         }
     }

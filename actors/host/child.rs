@@ -69,9 +69,12 @@ impl Drop for HostChild {
             self.fifos.let_go();
             return;
         }
-        self.live.ended(self.process.marker().as_str());
-        // Removing files and closing descriptors takes a while, which others need not wait for.
-        let gone = (std::mem::take(&mut self.fifos), self.process.clone());
-        self.desk.leave(move || drop(gone));
+        // Removing files, closing descriptors and waking a thread take a while, which others need not wait for.
+        let (live, process) = (self.live.clone(), self.process.clone());
+        let fifos = std::mem::take(&mut self.fifos);
+        self.desk.leave(move || {
+            live.ended(process.marker().as_str());
+            drop((fifos, process));
+        });
     }
 }

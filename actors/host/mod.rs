@@ -129,9 +129,16 @@ fn most_ready() -> usize {
 }
 
 impl HostProcesses {
-    /// Processes of `host`, logged by `plane` and recorded in `live`. Takes the environment as it is now.
+    /// Processes of `host`, logged by `plane` and recorded in `live`; what touches the disk is done at `desk`. Takes the
+    /// environment as it is now.
     #[must_use]
-    pub fn new(host: Arc<Host>, plane: Plane, live: Arc<LiveRuns>, config: SpawnConfig) -> Self {
+    pub fn new(
+        host: Arc<Host>,
+        plane: Plane,
+        live: Arc<LiveRuns>,
+        desk: Desk,
+        config: SpawnConfig,
+    ) -> Self {
         let parallel = match config.parallel {
             0 => 2 * std::thread::available_parallelism().map_or(1, usize::from),
             some => some.min(Semaphore::MAX_PERMITS),
@@ -159,7 +166,7 @@ impl HostProcesses {
                 inherited: environment::inherited(std::env::vars_os()),
                 boot_id,
                 starts: Semaphore::new(parallel),
-                desk: Desk::default(),
+                desk,
                 maker: Arc::new(maker),
             }),
         }

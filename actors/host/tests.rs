@@ -44,7 +44,13 @@ impl World {
             home,
         };
         World {
-            processes: HostProcesses::new(Arc::new(host), plane, live.clone(), config),
+            processes: HostProcesses::new(
+                Arc::new(host),
+                plane,
+                live.clone(),
+                Desk::default(),
+                config,
+            ),
             dir,
             live,
         }

@@ -60,7 +60,6 @@ impl PluginState {
     fn spawn(&mut self, run: Run) {
         let seat = self.seat.clone();
         let processes = self.ports.processes.clone();
-        self.ports.memory.keep_run(&seat.id, run);
         let turn = seat.take_turn();
         let launch = {
             let mut state = seat.state();
@@ -104,6 +103,8 @@ impl PluginState {
                 Err(failure) => promise.keep(Event::SpawnFailed { run, failure }),
             }
         });
+        // The start comes first; its record tells the number as well.
+        self.ports.memory.keep_run(&self.seat.id, run);
     }
 
     /// The spawner may not have been asked by the actor before, or its answer lost.

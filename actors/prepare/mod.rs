@@ -85,6 +85,7 @@ impl DiskPreparer {
         accounts: Arc<dyn Accounts>,
         finder: Arc<dyn FindForeign>,
         readiness: Arc<dyn MakeReady>,
+        desk: Desk,
     ) -> Self {
         let shelf = match config.credentials {
             Credentials::AreThere => None,
@@ -98,7 +99,7 @@ impl DiskPreparer {
             }),
             shelf,
             directory: Directory::new(accounts),
-            desk: Desk::default(),
+            desk,
             patrol: Patrol::new(finder),
             readiness,
         };

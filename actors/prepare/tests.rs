@@ -237,6 +237,7 @@ fn preparer(
         Arc::new(Holder(accounts.clone())),
         finder,
         Arc::new(Nothing),
+        Desk::default(),
     )
 }
 

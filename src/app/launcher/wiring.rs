@@ -7,6 +7,7 @@ use crate::app::config::Config;
 use crate::app::paths::Folders;
 use actors::bridge::{BridgeArgs, BusAccounts, Link};
 use actors::control::{ControlArgs, Signals};
+use actors::desk::Desk;
 use actors::host::{
     Attached, ForeignFinder, HostProcesses, OutputPlan, SpawnConfig, TreeMeter, end_leftovers,
 };
@@ -103,26 +104,24 @@ pub(super) async fn wire(
     let server = server(settings)?;
     let run_began = Arc::new(Notify::new());
     let bridge = bridge(folders, server.as_ref(), &run_began);
-    let accounts = Arc::new(BusAccounts {
-        client: bridge.client.clone(),
-        login: folders.client_id.clone(),
-        link: bridge.link.clone(),
-    });
+    let desk = Desk::default();
     let processes = Arc::new(HostProcesses::new(
         Arc::new(host),
         plane.clone(),
         live.clone(),
+        desk.clone(),
         spawn_config(folders, config, level, server.as_ref()),
     ));
     let plans = config.plans(folders)?;
     let core_path = core.as_ref().map(|file| file.path.clone());
     let preparer = DiskPreparer::new(
         prepare_config(folders, config, core_path.clone()),
-        accounts,
+        Arc::new(accounts(folders, &bridge)),
         Arc::new(ForeignFinder {
             home: folders.home.clone(),
         }),
         processes.readiness(),
+        desk,
     );
     let inventory = inventory::Folders::new(folders.plugins.clone(), core_path, &plans);
     let hub = Hub::new(HubParts {
@@ -172,6 +171,15 @@ fn bridge(folders: &Folders, server: Option<&Endpoint>, run_began: &Arc<Notify>)
         incoming: Arc::new(tokio::sync::Mutex::new(incoming)),
         news: News::new(run_began.clone()),
         link: Arc::new(watch::Sender::new(Link::default())),
+    }
+}
+
+/// The accounts of the bus, which our own login may see.
+fn accounts(folders: &Folders, bridge: &BridgeArgs) -> BusAccounts {
+    BusAccounts {
+        client: bridge.client.clone(),
+        login: folders.client_id.clone(),
+        link: bridge.link.clone(),
     }
 }
 
