@@ -14,6 +14,7 @@
 
 mod birth;
 mod book;
+mod exec;
 pub mod fifo;
 pub mod foreign;
 mod host;

@@ -68,7 +68,13 @@ pub(crate) fn become_subreaper() -> Result<(), SetupError> {
     prctl::set_child_subreaper(true).map_err(|errno| SetupError::Subreaper(errno.into()))
 }
 
-/// Empties the signal mask of the calling thread; std does not reset it for children.
+/// Keeps signals that are meant for the process away from the calling thread.
+pub(crate) fn block_signals() -> Result<(), SetupError> {
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)
+        .map_err(|errno| SetupError::Mask(errno.into()))
+}
+
+/// Empties the signal mask of the calling thread, and so of those it starts.
 pub(crate) fn clear_mask() -> Result<(), SetupError> {
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
         .map_err(|errno| SetupError::Mask(errno.into()))

@@ -3,29 +3,30 @@
 //! Invariants:
 //! - one start comes after the other, in the order asked for; of one that hangs the order is not kept;
 //! - the threads outlive every process they started, so those stay their children and are never among the orphans;
-//! - no `pre_exec`, uid or gid, so that std takes `posix_spawn` and a start costs the same at any size of ours;
+//! - all by `posix_spawn`, without `pre_exec`, uid or gid, so that a start costs the same at any size of ours;
+//! - no signal is handled on such a thread: its handler would tell of it by a descriptor that means nothing here, and so
+//!   tell nobody;
 //! - a start copies, and at exec closes, every descriptor of the table it is made from. So lean threads have tables of their
 //!   own with next to nothing in them, and a start costs the same with 1,000 plugins as with one. No descriptor of ours
 //!   means anything on such a thread: it neither logs, nor wakes a task, nor drops what holds one of our descriptors, and
 //!   what it starts is taken hold of elsewhere ([`crate::birth`]).
 
 use crate::birth::{Birth, Newborn, Started};
+use crate::exec::{Program, Stream};
 use crate::fifo::{self, FifoError};
 use crate::marker::{HOME_VARIABLE, Marker, RUN_VARIABLE};
-use crate::settle::clear_mask;
+use crate::settle::block_signals;
 use crate::spawn_error::SpawnError;
 use crate::sys;
 use crate::table;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -102,7 +103,7 @@ impl Spawners {
         Ok((spawners, heard))
     }
 
-    /// Starts the threads, `count` lean ones and one more, each with an empty signal mask, as children inherit it. Waits
+    /// Starts the threads, `count` lean ones and one more, each without signals. Waits
     /// until they are there.
     ///
     /// # Errors
@@ -152,8 +153,8 @@ fn start_thread(
     let (lane, home) = (Arc::clone(lane), home.to_owned());
     let (ready, begun) = mpsc::channel();
     let work = move || {
-        if let Err(error) = clear_mask() {
-            tracing::warn!(%error, "plugins inherit the launcher's signal mask");
+        if let Err(error) = block_signals() {
+            tracing::warn!(%error, "a signal to the launcher may be lost");
         }
         let bell = begin();
         let (told, bell) = match bell {
@@ -306,52 +307,75 @@ fn serve(lane: &Lane, home: &OsStr, bell: &OwnedFd) {
 
 /// Starts one process.
 fn start(spec: &SpawnSpec, home: &OsStr) -> Result<Newborn, SpawnError> {
-    let (mut command, fifo) = command(spec, home)?;
-    let spawned = command.spawn();
+    let outputs = Outputs::open(spec)?;
+    let fifo = outputs.fifo(spec);
+    let started = program(spec, home, &outputs).start();
     // Our copies of its outputs go before anybody can ask whether they are held.
-    drop(command);
-    let child = spawned.map_err(|error| SpawnError::explain(&spec.path, &spec.cwd, &error))?;
-    let pid = i32::try_from(child.id()).unwrap_or(-1);
+    drop(outputs);
+    let pid = started.map_err(|error| SpawnError::explain(&spec.path, &spec.cwd, &error))?;
     let start_ticks = table::stat(pid).map(|stat| stat.map_or(0, |stat| stat.start_ticks));
     Ok(Newborn::new(pid, start_ticks, fifo))
 }
 
-/// What to execute, and device and inode of the FIFO that its output is.
-fn command(spec: &SpawnSpec, home: &OsStr) -> Result<(Command, Option<(u64, u64)>), SpawnError> {
-    let failed = |source| SpawnError::Output {
-        path: spec.path.clone(),
-        source,
-    };
-    let stdout = open(&spec.stdout, Path::new("stdout")).map_err(failed)?;
-    let same = match (&spec.stdout, &spec.stderr, &stdout) {
-        (Output::Fifo(out), Output::Fifo(err), Some(open)) if out == err => Some(open),
-        _ => None,
-    };
-    let stderr = match same {
-        Some(open) => Some(duplicate(open, Path::new("stderr")).map_err(failed)?),
-        None => open(&spec.stderr, Path::new("stderr")).map_err(failed)?,
-    };
-    let fifo = [(&spec.stdout, &stdout), (&spec.stderr, &stderr)]
-        .into_iter()
-        .find_map(|(output, file)| match (output, file) {
-            (Output::Fifo(_), Some(file)) => file.metadata().ok(),
-            (Output::Fifo(_) | Output::Null | Output::Fd(_) | Output::Inherit, _) => None,
-        })
-        .map(|found| (found.dev(), found.ino()));
-    let mut command = Command::new(&spec.path);
-    command
-        .arg0(&spec.argv0)
-        .args(&spec.args)
-        .env_clear()
-        .envs(spec.env.iter().map(|(name, value)| (name, value)))
-        .env(RUN_VARIABLE, spec.marker.as_str())
-        .env(HOME_VARIABLE, home)
-        .current_dir(&spec.cwd)
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(stdio(&spec.stdout, stdout))
-        .stderr(stdio(&spec.stderr, stderr));
-    Ok((command, fifo))
+/// What is to be executed.
+fn program<'a>(spec: &'a SpawnSpec, home: &'a OsStr, outputs: &'a Outputs) -> Program<'a> {
+    let own = spec.env.iter();
+    let mut env: BTreeMap<&OsStr, &OsStr> = own.map(|(name, value)| (&**name, &**value)).collect();
+    env.insert(RUN_VARIABLE.as_ref(), spec.marker.as_str().as_ref());
+    env.insert(HOME_VARIABLE.as_ref(), home);
+    let argv0 = std::iter::once(&*spec.argv0);
+    Program {
+        path: &spec.path,
+        argv: argv0.chain(spec.args.iter().map(|arg| &**arg)).collect(),
+        env,
+        cwd: &spec.cwd,
+        stdout: stream(&spec.stdout, outputs.stdout.as_ref()),
+        stderr: stream(&spec.stderr, outputs.stderr.as_ref()),
+    }
+}
+
+fn stream<'a>(output: &Output, file: Option<&'a File>) -> Stream<'a> {
+    match (output, file) {
+        (_, Some(file)) => Stream::Is(file.as_fd()),
+        (Output::Inherit, None) => Stream::Ours,
+        (Output::Null | Output::Fifo(_) | Output::Fd(_), None) => Stream::Null,
+    }
+}
+
+/// The outputs of a process, as far as they have to be opened.
+struct Outputs {
+    stdout: Option<File>,
+    stderr: Option<File>,
+}
+
+impl Outputs {
+    fn open(spec: &SpawnSpec) -> Result<Outputs, SpawnError> {
+        let failed = |source| SpawnError::Output {
+            path: spec.path.clone(),
+            source,
+        };
+        let stdout = open(&spec.stdout, Path::new("stdout")).map_err(failed)?;
+        let same = match (&spec.stdout, &spec.stderr, &stdout) {
+            (Output::Fifo(out), Output::Fifo(err), Some(open)) if out == err => Some(open),
+            _ => None,
+        };
+        let stderr = match same {
+            Some(open) => Some(duplicate(open, Path::new("stderr")).map_err(failed)?),
+            None => open(&spec.stderr, Path::new("stderr")).map_err(failed)?,
+        };
+        Ok(Outputs { stdout, stderr })
+    }
+
+    /// Device and inode of the FIFO that it writes into.
+    fn fifo(&self, spec: &SpawnSpec) -> Option<(u64, u64)> {
+        [(&spec.stdout, &self.stdout), (&spec.stderr, &self.stderr)]
+            .into_iter()
+            .find_map(|(output, file)| match (output, file) {
+                (Output::Fifo(_), Some(file)) => file.metadata().ok(),
+                (Output::Fifo(_) | Output::Null | Output::Fd(_) | Output::Inherit, _) => None,
+            })
+            .map(|found| (found.dev(), found.ino()))
+    }
 }
 
 fn open(output: &Output, name: &Path) -> Result<Option<File>, FifoError> {
@@ -374,14 +398,6 @@ fn duplicate(file: &File, name: &Path) -> Result<File, FifoError> {
         path: name.to_owned(),
         source,
     })
-}
-
-fn stdio(output: &Output, file: Option<File>) -> Stdio {
-    match (output, file) {
-        (_, Some(file)) => Stdio::from(file),
-        (Output::Inherit, None) => Stdio::inherit(),
-        (Output::Null | Output::Fifo(_) | Output::Fd(_), None) => Stdio::null(),
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The system calls that neither std nor nix offers in the form we need; all `unsafe` of the crate is here.
+//! The system calls that neither std nor nix offers in the form we need; with [`crate::exec`] all `unsafe` of the crate.
 //!
 //! Invariant: each function is safe to call with any argument; a bad one gives an error from the kernel.
 

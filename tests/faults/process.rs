@@ -128,6 +128,19 @@ fn signals(pid: i32, which: &str) -> u64 {
     u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
 }
 
+/// The threads that start processes.
+fn spawners(launcher: i32) -> Vec<i32> {
+    let threads = fs::read_dir(format!("/proc/{launcher}/task"))
+        .unwrap()
+        .flatten();
+    threads
+        .filter(|thread| {
+            fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm == "spawner\n")
+        })
+        .map(|thread| thread.file_name().to_str().unwrap().parse().unwrap())
+        .collect()
+}
+
 /// Signals 32 and 33, which the C library keeps to itself: nobody may set them, and a process it spawns ignores them.
 const THE_C_LIBRARYS: u64 = bit(32) | bit(33);
 
@@ -167,6 +180,15 @@ fn what_was_ignored_or_blocked_on_entry_works_all_the_same_and_plugins_begin_afr
             assert_ne!(caught & bit(signal), 0, "{wrapper:?}: {signal}");
         }
         assert_eq!(signals(launcher, "SigBlk"), 0, "{wrapper:?}");
+        let spawners = spawners(launcher);
+        assert!(!spawners.is_empty());
+        for spawner in spawners {
+            // One that is handled where the launcher's descriptors are not would be lost.
+            let blocked = signals(spawner, "SigBlk");
+            for signal in [1, 2, 15, 17] {
+                assert_ne!(blocked & bit(signal), 0, "{wrapper:?}: {signal}");
+            }
+        }
         hub.signal_launcher(1);
         hub.wait_log("launcher", "SIGHUP");
         hub.down();
