@@ -1,6 +1,7 @@
 //! Copies of plugins that somebody else started (spec §5): a second one would fight the first for its login.
 //!
-//! Invariant: what carries a mark of this home is never foreign.
+//! Invariant: what carries a mark of this home is never foreign; nor is what carries that of another and was started
+//! from another folder, as it logs in elsewhere.
 
 use crate::spawn_error::interpreter_line;
 use crate::table::{self, Marks};
@@ -50,19 +51,23 @@ pub fn find(home: &Path, candidates: &[Candidate]) -> io::Result<HashMap<PluginI
             .enumerate()
             .filter_map(|(at, word)| Some((at, *by_id.get(Path::new(word).file_name()?)?)))
             .find(|(at, candidate)| is_copy(pid, &arguments, *at, candidate));
-        let Some((_, candidate)) = copy else {
+        let Some((at, candidate)) = copy else {
             continue;
         };
-        if !found.contains_key(&candidate.id) && !is_ours(pid, home)? {
+        let called = Path::new(&arguments[at]);
+        if !found.contains_key(&candidate.id) && !is_a_hubs(pid, home, called, candidate)? {
             found.insert(candidate.id.clone(), pid);
         }
     }
     Ok(found)
 }
 
-fn is_ours(pid: i32, home: &Path) -> io::Result<bool> {
+/// Whether the process is a run of this hub, or one of another hub that has the same program in a folder of its own.
+fn is_a_hubs(pid: i32, home: &Path, called: &Path, candidate: &Candidate) -> io::Result<bool> {
     match table::marks(pid)? {
-        Marks::Run { home: marked, .. } => Ok(marked == home.as_os_str()),
+        Marks::Run { home: marked, .. } => {
+            Ok(marked == home.as_os_str() || called.parent() != candidate.path.parent())
+        }
         // Gone, or another user's, and ours are our own user's.
         Marks::None | Marks::Empty | Marks::Hidden => Ok(false),
     }

@@ -245,10 +245,18 @@ impl Hub {
 
     /// Waits for the launcher's end.
     pub fn ended(&mut self) -> ExitStatus {
-        let launcher = self.launcher.as_mut().unwrap();
-        let status = eventually("the launcher ends", || launcher.try_wait().unwrap());
-        self.launcher = None;
-        status
+        let mut launcher = self.launcher.take().unwrap();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = launcher.try_wait().unwrap() {
+                return status;
+            }
+            if Instant::now() > until {
+                self.launcher = Some(launcher);
+                panic!("in vain: the launcher ends\n{}", self.account());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Stops the hub as systemd would, and checks that it ended well and that nothing is left.

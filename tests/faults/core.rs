@@ -137,7 +137,7 @@ fn a_broken_file_of_clients_stops_the_core_with_its_name_and_stays_as_it_is() {
 fn few_descriptors_cost_starts_but_not_the_hub() {
     let ids: Vec<String> = (0..60).map(|n| format!("p{n}")).collect();
     let home = Home::new(&format!(
-        "corebin: mqttcore\nautostart: [{}]\n",
+        "logLevel: info\ncorebin: mqttcore\nautostart: [{}]\n",
         ids.join(", ")
     ));
     for id in &ids {

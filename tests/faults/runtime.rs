@@ -275,3 +275,40 @@ fn settings_that_cannot_be_met_block_with_their_key_and_heal() {
     }
     hub.down();
 }
+
+#[test]
+fn two_hubs_of_one_machine_may_have_the_same_program_under_the_same_id() {
+    let hub = || {
+        let home = Home::new(
+            "corebin: mqttcore\nautostart: [shared]\nplugins: {shared: {args: ['1000']}}\n",
+        );
+        std::os::unix::fs::symlink("/bin/sleep", home.path("plugins/shared")).unwrap();
+        home.up()
+    };
+    let (one, other) = (hub(), hub());
+    let pids = [one.pid("shared"), other.pid("shared")];
+    for hub in [&one, &other] {
+        hub.ok(&["restart", "shared"]);
+        assert!(!pids.contains(&hub.pid("shared")));
+    }
+
+    // A copy that somebody started by hand is another matter.
+    one.ok(&["stop", "shared"]);
+    let program = one.path("plugins/shared");
+    let mut by_hand = std::process::Command::new(&program)
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    let refused = one.hubcli(&["start", "shared"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        said.contains(&format!("already exists using PID {}", by_hand.id())),
+        "{said}"
+    );
+    assert_eq!(one.info("shared")["Phase"], "foreign");
+    by_hand.kill().unwrap();
+    by_hand.wait().unwrap();
+    one.pid("shared");
+    one.down();
+    other.down();
+}
