@@ -38,6 +38,10 @@ pub struct Usage {
     pub processes: u64,
 }
 
+/// So many trees are looked at together. The table of a thousand would take a megabyte, which nobody needs between two
+/// samples.
+const PORTION: usize = 64;
+
 struct Last {
     at: Instant,
     cpu_time_ms: u64,
@@ -45,7 +49,6 @@ struct Last {
 
 /// Samples trees, and remembers the sample before.
 pub struct Sampler {
-    system: System,
     last: HashMap<Member, Last>,
     ticks_per_second: u64,
 }
@@ -62,13 +65,11 @@ impl Sampler {
     /// A sampler that remembers nothing yet.
     ///
     /// # Errors
-    /// When there is no usable process table.
+    /// When the kernel does not say how its clock ticks.
     pub fn new() -> Result<Sampler, UsageError> {
-        let system = System::new().map_err(|error| UsageError::Table(error.to_string()))?;
         let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
             .map_err(|errno| UsageError::Clock(errno.into()))?;
         Ok(Sampler {
-            system,
             last: HashMap::new(),
             ticks_per_second: ticks.and_then(|t| u64::try_from(t).ok()).unwrap_or(100),
         })
@@ -78,36 +79,26 @@ impl Sampler {
     /// nothing; one that is in no tree any more is forgotten.
     ///
     /// # Errors
-    /// When the clock cannot be read.
+    /// When the clock or the process table cannot be read.
     pub fn sample(&mut self, trees: &[Vec<Member>]) -> Result<Vec<Usage>, UsageError> {
-        // Those that are forgotten are asked for once more, as only then they are dropped when they are gone.
-        let mut pids: Vec<Pid> = trees
-            .iter()
-            .flatten()
-            .chain(self.last.keys())
-            .filter_map(|member| pid_of(*member))
-            .collect();
-        pids.sort_unstable();
-        pids.dedup();
-        let what = ProcessRefreshKind::nothing()
-            .with_cpu()
-            .with_memory()
-            .without_tasks();
-        self.system
-            .refresh_processes_specifics(ProcessesToUpdate::Some(&pids), true, what);
-        let now = Instant::now();
-        let since_boot = since_boot()?;
-        let mut seen = HashMap::with_capacity(pids.len());
-        let usages = trees
-            .iter()
-            .map(|tree| self.add_up(tree, now, since_boot, &mut seen))
-            .collect();
+        let mut seen = HashMap::with_capacity(self.last.len());
+        let mut usages = Vec::with_capacity(trees.len());
+        for portion in trees.chunks(PORTION) {
+            let table = look(portion)?;
+            let (now, since_boot) = (Instant::now(), since_boot()?);
+            usages.extend(
+                portion
+                    .iter()
+                    .map(|tree| self.add_up(&table, tree, now, since_boot, &mut seen)),
+            );
+        }
         self.last = seen;
         Ok(usages)
     }
 
     fn add_up(
         &self,
+        table: &System,
         tree: &[Member],
         now: Instant,
         since_boot: Duration,
@@ -116,7 +107,7 @@ impl Sampler {
         let mut usage = Usage::default();
         let mut hundredths = 0;
         for member in tree {
-            let Some(process) = pid_of(*member).and_then(|pid| self.system.process(pid)) else {
+            let Some(process) = pid_of(*member).and_then(|pid| table.process(pid)) else {
                 continue;
             };
             let started = Duration::from_millis(
@@ -148,6 +139,18 @@ impl Sampler {
         usage.cpu_percent = u64::try_from(hundredths / 100).unwrap_or(u64::MAX);
         usage
     }
+}
+
+/// What the process table says of these trees.
+fn look(trees: &[Vec<Member>]) -> Result<System, UsageError> {
+    let pids: Vec<Pid> = trees.iter().flatten().copied().filter_map(pid_of).collect();
+    let mut table = System::new().map_err(|error| UsageError::Table(error.to_string()))?;
+    let what = ProcessRefreshKind::nothing()
+        .with_cpu()
+        .with_memory()
+        .without_tasks();
+    table.refresh_processes_specifics(ProcessesToUpdate::Some(&pids), true, what);
+    Ok(table)
 }
 
 fn pid_of(member: Member) -> Option<Pid> {
