@@ -29,7 +29,10 @@ pub enum AtomicError {
         path: PathBuf,
     },
     /// No new file could be made beside the old one.
-    #[error("cannot create a new file beside {path}; the folder must exist and be writable")]
+    #[error(
+        "cannot create a new file beside {path}{}",
+        if_it_may_not(source, "the folder must exist and be writable")
+    )]
     Create {
         /// The file that was to be written.
         path: PathBuf,
@@ -97,7 +100,10 @@ pub enum AtomicError {
         path: PathBuf,
     },
     /// The file is there but cannot be read.
-    #[error("cannot read {path}; check its owner and mode")]
+    #[error(
+        "cannot read {path}{}",
+        if_it_may_not(source, "check its owner and mode")
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -125,6 +131,21 @@ pub enum AtomicError {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// The way out where it is a matter of rights or folders, and not of room.
+fn if_it_may_not(error: &io::Error, way_out: &str) -> String {
+    let kinds = [
+        io::ErrorKind::PermissionDenied,
+        io::ErrorKind::NotFound,
+        io::ErrorKind::NotADirectory,
+        io::ErrorKind::ReadOnlyFilesystem,
+    ];
+    if kinds.contains(&error.kind()) {
+        format!("; {way_out}")
+    } else {
+        String::new()
+    }
 }
 
 impl AtomicError {

@@ -1,7 +1,7 @@
 //! Copies of plugins that somebody else started (spec §5): a second one would fight the first for its login.
 //!
-//! Invariant: what carries a mark of this home is never foreign; nor is what carries that of another and was started
-//! from another folder, as it logs in elsewhere.
+//! Invariant: what carries a mark of this home is never foreign; nor is what was called by a path in another folder, such
+//! as the same program in another hub's.
 
 use crate::spawn_error::interpreter_line;
 use crate::table::{self, Marks};
@@ -51,26 +51,33 @@ pub fn find(home: &Path, candidates: &[Candidate]) -> io::Result<HashMap<PluginI
             .enumerate()
             .filter_map(|(at, word)| Some((at, *by_id.get(Path::new(word).file_name()?)?)))
             .find(|(at, candidate)| is_copy(pid, &arguments, *at, candidate));
-        let Some((at, candidate)) = copy else {
+        let Some((_, candidate)) = copy else {
             continue;
         };
-        let called = Path::new(&arguments[at]);
-        if !found.contains_key(&candidate.id) && !is_a_hubs(pid, home, called, candidate)? {
+        if !found.contains_key(&candidate.id) && !is_ours(pid, home)? {
             found.insert(candidate.id.clone(), pid);
         }
     }
     Ok(found)
 }
 
-/// Whether the process is a run of this hub, or one of another hub that has the same program in a folder of its own.
-fn is_a_hubs(pid: i32, home: &Path, called: &Path, candidate: &Candidate) -> io::Result<bool> {
+fn is_ours(pid: i32, home: &Path) -> io::Result<bool> {
     match table::marks(pid)? {
-        Marks::Run { home: marked, .. } => {
-            Ok(marked == home.as_os_str() || called.parent() != candidate.path.parent())
-        }
+        Marks::Run { home: marked, .. } => Ok(marked == home.as_os_str()),
         // Gone, or another user's, and ours are our own user's.
         Marks::None | Marks::Empty | Marks::Hidden => Ok(false),
     }
+}
+
+/// Whether a program was called by a path in another folder than the candidate's.
+fn is_elsewhere(called: &OsStr, candidate: &Candidate) -> bool {
+    let called = Path::new(called);
+    let (Some(folder), Some(own)) = (called.parent(), candidate.path.parent()) else {
+        return false;
+    };
+    called.is_absolute()
+        && folder != own
+        && fs::canonicalize(folder).ok() != fs::canonicalize(own).ok()
 }
 
 /// Whether the process, one of whose first arguments is named like the candidate, executes its file.
@@ -78,6 +85,9 @@ fn is_copy(pid: i32, arguments: &[OsString], at: usize, candidate: &Candidate) -
     let Ok(file) = fs::metadata(&candidate.path) else {
         return false;
     };
+    if is_elsewhere(&arguments[at], candidate) {
+        return false;
+    }
     if at == 0 {
         return executes(pid, arguments, &file, &candidate.path);
     }
@@ -183,6 +193,7 @@ mod tests {
 
         let by_hand = start(Command::new(&binary).arg("1000"));
         let as_other = start(Command::new(&binary).arg0("x/other").arg("1000"));
+        let _anothers = start(Command::new(&binary).arg0("/x/binary").arg("1000"));
         let mut relative = Command::new("./script");
         relative.current_dir(scene.folder());
         relative.stdin(std::process::Stdio::piped());
