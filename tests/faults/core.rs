@@ -156,12 +156,11 @@ fn few_descriptors_cost_starts_but_not_the_hub() {
         .arg(home.path("bin/launcher"));
     let hub = home.launch_by(command);
     hub.wait_for_bus();
-    let starved = eventually("a start fails for want of descriptors", || {
+    eventually("a start fails for want of descriptors", || {
         hub.list()
             .into_iter()
             .find(|info| info["Cause"].as_str().unwrap().contains("open files"))
     });
-    assert_ne!(starved["Phase"], "running");
     eventually(&format!("some run all the same\n{}", hub.account()), || {
         let list = hub.list();
         let running = list.iter().filter(|info| info["Phase"] == "running");
