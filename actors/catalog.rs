@@ -5,7 +5,7 @@
 //! - a seat vanishes only when its file is gone, nothing runs on it and nobody wants it to run;
 //! - a folder that cannot be read takes no seat away.
 
-use crate::hub::Hub;
+use crate::hub::{Hub, Stage};
 use crate::plugin::PluginMessage;
 use crate::ports::{FileFacts, Kind, Scan};
 use crate::root::RootMessage;
@@ -58,13 +58,16 @@ pub struct CatalogState {
     /// The last error, so that it is logged once.
     trouble: Option<String>,
     /// Keeps the watch; none when the folders cannot be watched.
-    _watch: Option<Box<dyn Send>>,
+    watching: Option<AbortHandle>,
 }
 
 impl Drop for CatalogState {
     fn drop(&mut self) {
         if let Look::Planned(timer) = &self.look {
             timer.abort();
+        }
+        if let Some(watching) = &self.watching {
+            watching.abort();
         }
     }
 }
@@ -85,7 +88,7 @@ impl Actor for Catalog {
             root,
             look,
             trouble: None,
-            _watch: None,
+            watching: None,
         })
     }
 
@@ -99,7 +102,7 @@ impl Actor for Catalog {
             let _ = myself.cast(CatalogMessage::Changed);
         }));
         match watcher {
-            Ok(watch) => state._watch = Some(watch),
+            Ok(watch) => state.watching = Some(keep(watch, &state.hub)),
             Err(text) => tracing::warn!(
                 "{text}; changes are noticed only every {} s",
                 SLOW_RESCAN.as_secs()
@@ -128,6 +131,18 @@ impl Actor for Catalog {
         }
         Ok(())
     }
+}
+
+/// Keeps the watch until the launcher begins to end: the kernel takes some 10 ms to take one down, and whoever waits for
+/// our end would wait for that, too.
+fn keep(watch: Box<dyn Send>, hub: &Hub) -> AbortHandle {
+    let mut stages = hub.stages();
+    let keeping = tokio::spawn(async move {
+        let _watch = watch;
+        // Without a hub nobody wants to know.
+        let _ = stages.wait_for(|stage| *stage == Stage::Ending).await;
+    });
+    keeping.abort_handle()
 }
 
 fn begin_look(hub: &Arc<Hub>, myself: &ActorRef<CatalogMessage>) -> Look {
