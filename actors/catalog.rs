@@ -6,9 +6,8 @@
 //! - a folder that cannot be read takes no seat away.
 
 use crate::hub::{Hub, Stage};
-use crate::plugin::PluginMessage;
+use crate::message::{PluginMessage, RootMessage};
 use crate::ports::{FileFacts, Kind, Scan};
-use crate::root::RootMessage;
 use crate::seat::Seat;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::collections::BTreeSet;

@@ -4,7 +4,7 @@
 //! it (T40); no signal is lost while no control listens: it waits in [`Signals`], which outlives the actor.
 
 use crate::hub::{Hub, Stage};
-use crate::root::{Haste, RootMessage};
+use crate::message::{Haste, RootMessage};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::io;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //! Invariants: one measurement at a time; what is measured goes to each plugin's actor, never into its state from here.
 
 use crate::hub::Hub;
-use crate::plugin::PluginMessage;
+use crate::message::PluginMessage;
 use crate::ports::Child;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 //! implementation here or in the program, and a fake one in the simulation. Futures returned are cancel safe: dropping
 //! one never leaks a process or half a file.
 
-use crate::bridge::Link;
+use crate::link::Link;
 use crate::turn::MyTurn;
 use bus::wire::ClientProfile;
 use std::collections::BTreeMap;
@@ -102,6 +102,21 @@ pub struct Launch {
     pub env_file: Vec<(String, String)>,
     /// Its place in an order of starts: to be dropped when the start is under way, then the next in order begins.
     pub turn: Option<MyTurn>,
+}
+
+/// What a plugin's tree uses, as last sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Percent of one processor since the sample before; may exceed 100.
+    pub cpu_percent: u64,
+    /// Resident bytes.
+    pub rss_bytes: u64,
+    /// The highest `rss_bytes` of this run.
+    pub peak_rss_bytes: u64,
+    /// CPU time of the run.
+    pub cpu_time_ms: u64,
+    /// Processes beside the main one.
+    pub children: u64,
 }
 
 /// One run that lives, or lived: its process and tree, and its log.
@@ -242,7 +257,7 @@ pub trait Meter: Send + Sync + 'static {
     fn measure(
         &self,
         runs: Vec<(PluginId, Run, Arc<dyn Child>)>,
-    ) -> BoxFuture<Vec<(PluginId, Run, crate::seat::Usage)>>;
+    ) -> BoxFuture<Vec<(PluginId, Run, Usage)>>;
 }
 
 /// What is kept over a restart of the launcher (spec §12).

@@ -10,6 +10,7 @@ use crate::bridge::{Bridge, BridgeArgs};
 use crate::catalog::Catalog;
 use crate::control::{Control, ControlArgs};
 use crate::hub::{CoreSetup, Hub, Stage};
+use crate::message::{Ending, Haste, Part, RootMessage};
 use crate::monitor::Monitor;
 use crate::plugin::PluginActor;
 use crate::ports::Kind;
@@ -20,70 +21,6 @@ use std::sync::Arc;
 use supervision::PluginId;
 use supervision::intensity::{Intensity, Judgement};
 use tokio::sync::oneshot;
-
-/// Who of the tree an actor is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Part {
-    /// Keeps the seats.
-    Catalog,
-    /// Measures.
-    Monitor,
-    /// Speaks with the bus.
-    Bridge,
-    /// Signals and systemd.
-    Control,
-    /// Runs a plugin, or the core.
-    Plugin(PluginId),
-}
-
-impl std::fmt::Display for Part {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Part::Catalog => f.write_str("catalog"),
-            Part::Monitor => f.write_str("monitor"),
-            Part::Bridge => f.write_str("bridge"),
-            Part::Control => f.write_str("control"),
-            Part::Plugin(id) => write!(f, "actor of '{id}'"),
-        }
-    }
-}
-
-/// How the launcher ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// Nothing is left.
-    Clean,
-    /// These did not end, not even when killed.
-    LeftRunning(Vec<PluginId>),
-    /// A part of the launcher crashed too often; what runs was left running.
-    GaveUp(Part),
-}
-
-/// How fast everything is to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Haste {
-    /// In order, with grace.
-    Orderly,
-    /// At once.
-    Kill,
-}
-
-/// What root understands.
-#[derive(Debug)]
-pub enum RootMessage {
-    /// The catalog has looked; the first time this lets the hub be brought up.
-    Inventoried,
-    /// A seat wants an actor.
-    Seated(PluginId),
-    /// A seat is gone; its actor goes too.
-    Unseated(PluginId),
-    /// Everything that starts with the launcher has been told to.
-    BroughtUp,
-    /// The launcher is to end. Once more means [`Haste::Kill`].
-    End(Haste),
-    /// Everything has ended, or will not.
-    WoundDown(Ending),
-}
 
 /// What root needs to begin.
 pub struct RootArgs {
@@ -309,7 +246,7 @@ impl RootState {
         self.hub.advance(Stage::Ending);
         let (hub, bridge, root) = (self.hub.clone(), self.bridge.clone(), myself.clone());
         tokio::spawn(async move {
-            let ending = wind::wind_down(&hub, &bridge).await;
+            let ending = wind::wind_down(&hub, &bridge.news, &bridge.link).await;
             let _ = root.cast(RootMessage::WoundDown(ending));
         });
     }

@@ -5,44 +5,17 @@
 //! - the lock on a seat is held for one step at most, never across an await;
 //! - the view is replaced as a whole, before any reply that speaks of it (architecture §2).
 
-use crate::plugin::PluginMessage;
-use crate::ports::{Child, FileFacts, Kind, Plan, Refused};
+use crate::message::PluginMessage;
+use crate::ports::{Child, FileFacts, Kind, Plan, Refused, Usage};
 use crate::turn::Turn;
+use crate::view::{LastExit, View};
 use ractor::ActorRef;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use supervision::hand::Setting;
-use supervision::lifecycle::{Effect, Event, Lifecycle, PhaseName, Wish};
-use supervision::{ExitStatus, PluginId, Run};
+use supervision::lifecycle::{Effect, Event, Lifecycle};
+use supervision::{PluginId, Run};
 use tokio::sync::watch;
-
-/// What a plugin's tree uses, as last sampled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// Percent of one processor since the sample before; may exceed 100.
-    pub cpu_percent: u64,
-    /// Resident bytes.
-    pub rss_bytes: u64,
-    /// The highest `rss_bytes` of this run.
-    pub peak_rss_bytes: u64,
-    /// CPU time of the run.
-    pub cpu_time_ms: u64,
-    /// Processes beside the main one.
-    pub children: u64,
-}
-
-/// How the newest run that is over ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastExit {
-    /// Its number.
-    pub run: Run,
-    /// How its main process ended.
-    pub status: ExitStatus,
-    /// In words.
-    pub text: String,
-    /// When, in Unix milliseconds.
-    pub time_mse: i64,
-}
 
 /// The state of a seat, changed only by its actor (and, for the child, by the task that made it).
 pub(crate) struct SeatState {
@@ -72,72 +45,6 @@ pub(crate) struct SeatState {
     pub(crate) last_exit: Option<LastExit>,
     pub(crate) tail: Vec<String>,
     pub(crate) usage: Usage,
-}
-
-/// Everything the outside may know of a plugin; a whole at one moment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct View {
-    /// Its id.
-    pub id: PluginId,
-    /// Plugin or core.
-    pub kind: Kind,
-    /// Its executable; none while there is no such file.
-    pub file: Option<FileFacts>,
-    /// What it is doing.
-    pub phase: PhaseName,
-    /// Since when, in Unix milliseconds.
-    pub phase_since_mse: i64,
-    /// Whether it should be up.
-    pub wish: Wish,
-    /// Who wished so.
-    pub wish_by: String,
-    /// Since when, in Unix milliseconds.
-    pub wish_since_mse: i64,
-    /// Whether it starts with the launcher.
-    pub enabled: Setting,
-    /// Number of the newest run.
-    pub run: Run,
-    /// The newest main process; 0 = never started.
-    pub pid: i32,
-    /// Runs since this launcher was started.
-    pub start_count: u64,
-    /// Unasked restarts since the wish became up.
-    pub restarts: u32,
-    /// Start of the newest run, in Unix milliseconds; 0 = never.
-    pub start_mse: i64,
-    /// End of the newest run that is over; 0 = never.
-    pub stop_mse: i64,
-    /// When it is tried next; 0 = no time is set.
-    pub next_start_mse: i64,
-    /// The how many-th try in a row that will be; 0 = none is planned.
-    pub attempt: u32,
-    /// The original's status text (HP 1.9).
-    pub status: String,
-    /// Why it is as it is, one line.
-    pub cause: String,
-    /// How the newest run ended.
-    pub last_exit: Option<LastExit>,
-    /// The last lines of the newest run that is over, at most 20, oldest first.
-    pub tail: Vec<String>,
-    /// What it uses; zeros while nothing lives.
-    pub usage: Usage,
-}
-
-impl View {
-    /// Whether a ready or starting process is there (HP 1.9: `Running` is true from exec on).
-    #[must_use]
-    pub fn running(&self) -> bool {
-        match self.phase {
-            PhaseName::Starting | PhaseName::Running | PhaseName::Stopping | PhaseName::Killing => {
-                true
-            }
-            PhaseName::Stopped
-            | PhaseName::Blocked
-            | PhaseName::Preparing
-            | PhaseName::Backoff
-            | PhaseName::Foreign => false,
-        }
-    }
 }
 
 /// A plugin's place: outlives its actor.

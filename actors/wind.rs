@@ -3,12 +3,14 @@
 //! Invariants: the core first and last; plugins begin in the order of the list and end all at once (spec §9); commands
 //! are posted to seats, so none is lost with an actor; once the launcher ends, nothing is started any more.
 
-use crate::bridge::BridgeArgs;
 use crate::hub::{Hub, Stage};
+use crate::link::Link;
+use crate::message::Ending;
+use crate::news::News;
 use crate::ports::{Child, Happening, Kind};
-use crate::root::Ending;
-use crate::seat::{Seat, View};
+use crate::seat::Seat;
 use crate::turn::turns;
+use crate::view::View;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use supervision::PluginId;
 use supervision::hand::Setting;
 use supervision::lifecycle::{Event, PhaseName, StopCause};
 use supervision::order::start_order;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Whose wish it is when the launcher itself starts or stops something.
@@ -95,7 +98,7 @@ fn is_down(view: &View) -> bool {
 }
 
 /// Stops all plugins at once, lets the bus have the last words, stops the core.
-pub(crate) async fn wind_down(hub: &Arc<Hub>, bridge: &BridgeArgs) -> Ending {
+pub(crate) async fn wind_down(hub: &Arc<Hub>, news: &News, link: &watch::Sender<Link>) -> Ending {
     for seat in hub.roster.seats() {
         seat.close();
     }
@@ -105,9 +108,9 @@ pub(crate) async fn wind_down(hub: &Arc<Hub>, bridge: &BridgeArgs) -> Ending {
         .into_iter()
         .partition(|seat| seat.kind == Kind::Core);
     let mut left = stop_all(hub, plugins).await;
-    let there_is_a_bus = bridge.link.borrow().is_up();
+    let there_is_a_bus = link.borrow().is_up();
     if there_is_a_bus {
-        let sent = tokio::time::timeout(LAST_WORDS, bridge.news.emptied()).await;
+        let sent = tokio::time::timeout(LAST_WORDS, news.emptied()).await;
         if sent.is_err() {
             tracing::warn!("the bus is slow; the last events were not sent");
         }

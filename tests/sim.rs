@@ -11,12 +11,14 @@
 mod world;
 
 use actors::api::serve::serve;
-use actors::bridge::{BridgeArgs, Link};
+use actors::bridge::BridgeArgs;
 use actors::control::{ControlArgs, Signals};
 use actors::hub::{CoreSetup, Hub, HubParts, Node, Stage};
+use actors::link::Link;
+use actors::message::{Ending, Haste, RootMessage};
 use actors::news::News;
 use actors::ports::{Clock, Plan, Plans, Ports};
-use actors::root::{Ending, Haste, Root, RootArgs, RootMessage};
+use actors::root::{Root, RootArgs};
 use actors::seat::Seat;
 use bus::client::{Options, connect_forever};
 use bus::rpc::Request;

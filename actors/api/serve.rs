@@ -5,10 +5,12 @@
 
 use super::show;
 use crate::hub::{Hub, Stage};
-use crate::plugin::{Order, OrderError, OrderResult, send_order};
+use crate::message::{Order, OrderError, OrderResult};
+use crate::plugin::send_order;
 use crate::ports::Kind;
-use crate::seat::{Seat, View};
+use crate::seat::Seat;
 use crate::turn::turns;
+use crate::view::View;
 use crate::wind;
 use bus::rpc::{Reply, Request, echoed, not_found};
 use bus::wire::ListReply;

@@ -5,7 +5,7 @@
 
 use crate::hub::Hub;
 use crate::ports::{FileFacts, Kind, Refused};
-use crate::seat::View;
+use crate::view::View;
 use bus::wire::{GetPluginReply, LastExit, PluginInfo, UNKNOWN, Why, local_time};
 use supervision::ExitStatus;
 use supervision::hand::Setting;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: each request has a time limit, so that a core that hangs blocks plugins visibly instead of silently.
 
-use super::Link;
+use crate::link::Link;
 use crate::ports::{Accounts, BoxFuture};
 use bus::client::Client;
 use bus::golang::{self, GoValue};

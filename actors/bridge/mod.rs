@@ -8,13 +8,12 @@
 
 mod accounts;
 mod greet;
-mod link;
 
 pub use accounts::BusAccounts;
-pub use link::Link;
 
 use crate::api::serve::{AfterReply, serve};
 use crate::hub::{Hub, Stage};
+use crate::link::Link;
 use crate::news::News;
 use crate::ports::Happening;
 use bus::client::{CallError, Client, Incoming, IncomingRequest};

@@ -1,7 +1,6 @@
 //! Measuring trees, off the control plane.
 
-use crate::ports::{BoxFuture, Child, Meter};
-use crate::seat::Usage;
+use crate::ports::{BoxFuture, Child, Meter, Usage};
 use crate::words::in_words;
 use os::usage::Sampler;
 use std::sync::{Arc, Mutex, PoisonError};

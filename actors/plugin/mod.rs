@@ -11,52 +11,17 @@ mod order;
 mod perform;
 mod waiters;
 
-pub use order::{Order, OrderError, OrderResult, order, send_order};
+pub use order::{order, send_order};
 
-use crate::ports::{Clock, FileFacts, Kind, Look, Ports, Preparation};
-use crate::seat::{Seat, Usage};
+use crate::message::{Order, OrderError, OrderResult, PluginMessage};
+use crate::ports::{Clock, FileFacts, Kind, Look, Ports, Preparation, Usage};
+use crate::seat::Seat;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use supervision::lifecycle::{Answer, Denial, Effect, Event, Phase, Wish, already_exists};
 use supervision::{MonoTime, Run};
 use tokio::sync::oneshot;
 use waiters::Waiters;
-
-/// What a plugin's actor understands.
-pub enum PluginMessage {
-    /// Command with its author (a bus login, or `launcher`).
-    Obey {
-        /// What is wanted.
-        order: Order,
-        /// By whom.
-        by: String,
-        /// Gets the answer when the goal is reached or missed; dropped by an actor that crashes.
-        reply: Option<oneshot::Sender<OrderResult>>,
-    },
-    /// Facts were posted to the seat.
-    Look,
-    /// A deadline may have come.
-    Wake,
-    /// The monitor sampled the tree of this run.
-    Sampled(Run, Usage),
-    /// The last lines of this run are in.
-    TailTaken(Run, Vec<String>),
-    /// Its executable was found, changed or lost.
-    FileSeen(Option<FileFacts>),
-}
-
-impl std::fmt::Debug for PluginMessage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            PluginMessage::Obey { .. } => "Obey",
-            PluginMessage::Look => "Look",
-            PluginMessage::Wake => "Wake",
-            PluginMessage::Sampled(..) => "Sampled",
-            PluginMessage::TailTaken(..) => "TailTaken",
-            PluginMessage::FileSeen(_) => "FileSeen",
-        })
-    }
-}
 
 /// The actor.
 pub struct PluginActor;

@@ -3,9 +3,11 @@
 //! Invariants: nothing here awaits in the handler; what takes time runs in a task of its own and posts a fact to the
 //! seat, so that a crash of the actor loses nothing.
 
-use super::{PluginMessage, PluginState, fact_of, look_of};
-use crate::ports::{Child, Happening, Launch, Preparation};
-use crate::seat::{LastExit, Seat, Usage};
+use super::{PluginState, fact_of, look_of};
+use crate::message::PluginMessage;
+use crate::ports::{Child, Happening, Launch, Preparation, Usage};
+use crate::seat::Seat;
+use crate::view::LastExit;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;

@@ -3,7 +3,7 @@
 //! Invariants: each waiter is answered once; a failed start is answered when the last lines of the run are in, or after
 //! [`TAIL_PATIENCE`], so that who asks for them next finds them.
 
-use super::{Order, OrderError, OrderResult};
+use crate::message::{Order, OrderError, OrderResult};
 use crate::seat::Seat;
 use std::sync::Arc;
 use std::time::Duration;

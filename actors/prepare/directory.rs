@@ -5,7 +5,7 @@
 //! - those who waited for a request that failed share its failure instead of repeating it one after the other;
 //! - at most [`IN_FLIGHT`] calls of `addService` are under way.
 
-use crate::bridge::Link;
+use crate::link::Link;
 use crate::ports::Accounts;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::bridge::Link;
+use crate::link::Link;
 use bus::wire::ClientProfile;
 use creds::token::{Claims, sign};
 use creds::{KeyPair, keys};

@@ -13,6 +13,10 @@ use nix::fcntl::OFlag;
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
+/// Mode of files with a private key or a token: only the owner, and not by accident.
+pub const PRIVATE_MODE: u32 = 0o400;
+/// Mode of files anybody may know.
+pub const PUBLIC_MODE: u32 = 0o444;
 /// The most bytes a file of this crate may have; what is bigger is something else.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024;
 

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::atomic::{self, AtomicError};
-use crate::keys::{PRIVATE_MODE, is_nats_key};
+use crate::atomic::{self, AtomicError, PRIVATE_MODE};
 use crate::secret::Secret;
 
 /// File name of the CA certificate.
@@ -92,6 +91,15 @@ impl TokenFileError {
             TokenFileError::Empty { .. } | TokenFileError::Nats { .. } => false,
         }
     }
+}
+
+/// Whether `text` is a NATS key: base32 of 56 (public) or 58 (seed) characters that begins with `first`.
+pub(crate) fn is_nats_key(text: &str, first: &str) -> bool {
+    text.starts_with(first)
+        && (text.len() == 56 || text.len() == 58)
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b))
 }
 
 /// Writes a token file: mode 0400, no newline.

@@ -13,14 +13,9 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as 
 use rustls_pki_types::pem::{self, PemObject, SectionKind};
 use thiserror::Error;
 
-use crate::atomic::{self, AtomicError};
-use crate::files::{BadId, CredentialPaths};
+use crate::atomic::{self, AtomicError, PRIVATE_MODE, PUBLIC_MODE};
+use crate::files::{BadId, CredentialPaths, is_nats_key};
 use crate::secret::Secret;
-
-/// Mode of files with a private key or a token: only the owner, and not by accident.
-pub const PRIVATE_MODE: u32 = 0o400;
-/// Mode of files anybody may know.
-pub const PUBLIC_MODE: u32 = 0o444;
 
 /// DER of a SubjectPublicKeyInfo of a P-256 key up to the point: SEQUENCE, id-ecPublicKey, prime256v1, BIT STRING
 /// (RFC 5480 §2).
@@ -319,15 +314,6 @@ pub fn load(path: &Path) -> Result<KeyPair, KeyError> {
         path: path.to_owned(),
         fault,
     })
-}
-
-/// Whether `text` is a NATS key: base32 of 56 (public) or 58 (seed) characters that begins with `first`.
-pub(crate) fn is_nats_key(text: &str, first: &str) -> bool {
-    text.starts_with(first)
-        && (text.len() == 56 || text.len() == 58)
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b))
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 //! Invariants: what a plugin meets depends on seed and id only, not on what the others do; what must never be is noted
 //! as a complaint, and looked at in the end.
 
-use actors::plugin::PluginMessage;
+use actors::message::PluginMessage;
+use actors::ports::Usage;
 use actors::ports::{
     BoxFuture, Child, FileFacts, Happening, Herald, Inventory, Kind, Launch, Look, Memory, Meter,
     Plan, Preparation, Preparer, Processes, Scan,
 };
-use actors::seat::{Seat, Usage};
+use actors::seat::Seat;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;

@@ -3,7 +3,8 @@
 //! Invariant: what is said was seen: that the hub is gone, or that it is back.
 
 use super::cli::Deed;
-use super::exit::{ExitCode, Failure};
+use super::code::ExitCode;
+use super::exit::Failure;
 use super::say::Said;
 use super::session::{Ask, Session};
 use super::work::{self, View};

@@ -2,28 +2,9 @@
 //!
 //! Invariant: no failure without a hint.
 
+use super::code::ExitCode;
 use super::say::{Paint, Said, escaped};
 use serde::Serialize;
-
-/// The exit codes; the original's are nearly always 0 (T25).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ExitCode {
-    /// It is done.
-    Done = 0,
-    /// The launcher says no, or it did not work.
-    Failed = 1,
-    /// The command line is wrong.
-    Usage = 2,
-    /// There is no connection to the hub.
-    NoConnection = 3,
-}
-
-impl From<ExitCode> for std::process::ExitCode {
-    fn from(code: ExitCode) -> Self {
-        std::process::ExitCode::from(code as u8)
-    }
-}
 
 /// Why it did not work.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! ends with what can be done about it; nothing that came over the bus reaches a terminal with control characters.
 
 mod cli;
+mod code;
 mod core;
 mod exit;
 mod say;
@@ -11,7 +12,7 @@ mod session;
 mod table;
 mod work;
 
-pub use exit::ExitCode;
+pub use code::ExitCode;
 
 use crate::app::paths::{Folders, Overrides, Surroundings};
 use cli::{Cli, Command, Deed};

@@ -2,7 +2,7 @@
 //!
 //! Invariant: text from elsewhere passes [`escaped`] before it is printed for people.
 
-use super::exit::ExitCode;
+use super::code::ExitCode;
 use std::borrow::Cow;
 use std::io::IsTerminal;
 

@@ -4,7 +4,8 @@
 //! changes something is asked once only, and not before somebody has answered.
 
 use super::cli::Cli;
-use super::exit::{ExitCode, Failure};
+use super::code::ExitCode;
+use super::exit::Failure;
 use crate::app::paths::Folders;
 use bus::client::{self, CallError, Client, Endpoint, Incoming, Options, Status};
 use bus::hub;

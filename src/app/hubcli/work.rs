@@ -4,7 +4,8 @@
 //! explained by how the plugin ended.
 
 use super::cli::{Command, Deed};
-use super::exit::{ExitCode, Failure};
+use super::code::ExitCode;
+use super::exit::Failure;
 use super::say::{Said, escaped};
 use super::session::Ask;
 use super::table::{self, Style};

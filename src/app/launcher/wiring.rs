@@ -5,7 +5,7 @@
 use super::{LogLevel, Settings};
 use crate::app::config::Config;
 use crate::app::paths::Folders;
-use actors::bridge::{BridgeArgs, BusAccounts, Link};
+use actors::bridge::{BridgeArgs, BusAccounts};
 use actors::control::{ControlArgs, Signals};
 use actors::desk::Desk;
 use actors::host::{
@@ -13,6 +13,7 @@ use actors::host::{
 };
 use actors::hub::{CoreSetup, Hub, HubParts, Node, Stage};
 use actors::inventory;
+use actors::link::Link;
 use actors::memory::{DiskMemory, LiveRuns};
 use actors::news::News;
 use actors::ports::{Clock, FileFacts, Memory, Ports};

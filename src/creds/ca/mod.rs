@@ -12,10 +12,10 @@ use std::time::Duration;
 use rcgen::Issuer;
 use thiserror::Error;
 
-use crate::atomic::{self, AtomicError};
+use crate::atomic::{self, AtomicError, PRIVATE_MODE, PUBLIC_MODE};
 use crate::check::{CertFault, Certificate, Validity};
 use crate::files::{CA_CERT, CA_KEY};
-use crate::keys::{self, KeyError, KeyFault, KeyPair, PRIVATE_MODE, PUBLIC_MODE};
+use crate::keys::{self, KeyError, KeyFault, KeyPair};
 use crate::time::UnixTime;
 
 pub use issue::{CaIssuer, ClientSubject};

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use super::issue::unique_addresses;
 use super::{Ca, CaError, SERVER_LIFE, Signing};
-use crate::atomic;
+use crate::atomic::{self, PUBLIC_MODE};
 use crate::check::{Certificate, Validity};
 use crate::files::{HUB_CERT, HUB_KEY};
-use crate::keys::{self, KeyPair, PUBLIC_MODE};
+use crate::keys::{self, KeyPair};
 use crate::time::UnixTime;
 
 /// Share of its life after which a server certificate is renewed at the next start (spec §6).
