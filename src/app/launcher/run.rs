@@ -118,7 +118,8 @@ fn start(settings: &Settings, folders: &Folders) -> ExitCode {
     }
 }
 
-/// Everything up to the lock, whose holder alone may write into this home.
+/// What is done before there is anything to supervise, and after. Beside empty folders nothing is made in this home but by
+/// the holder of its lock.
 fn try_start(settings: &Settings, folders: &Folders) -> Result<ExitCode, Failure> {
     os::settle()?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -34,6 +34,9 @@ const RENEW_AT: f64 = 0.66;
 /// How long the last records may take to be written when everything else has ended.
 const DISK_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How much of that may be spent on what ended runs left behind.
+const DESK_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Everything, put together.
 pub(super) struct Wired {
     pub(super) hub: Arc<Hub>,
@@ -70,12 +73,16 @@ impl After {
     /// Writes what is not written yet and says goodbye to the bus.
     pub(super) async fn finish(self) {
         self.client.close().await;
-        // Both at once; a disk that hangs must not hold up the end.
+        // A disk that hangs must not hold up the end, nor a look at a plugin's files what is to be kept.
         let until = tokio::time::Instant::now() + DISK_PATIENCE;
-        // FIFOs that stay are removed by the next launcher.
-        let _ = tokio::time::timeout_at(until, self.processes.tidied()).await;
-        for written in [self.memory.flush(), self.live.flush()] {
-            let written = tokio::time::timeout_at(until, written).await;
+        let kept = tokio::time::timeout_at(until, self.memory.flush());
+        let live = async {
+            // Before their records are: the ends of runs come from there. FIFOs that stay are removed by the next launcher.
+            let _ = tokio::time::timeout(DESK_PATIENCE, self.processes.tidied()).await;
+            tokio::time::timeout_at(until, self.live.flush()).await
+        };
+        let (kept, live) = tokio::join!(kept, live);
+        for written in [kept, live] {
             let written =
                 written.unwrap_or_else(|_elapsed| Err("the disk does not answer".to_owned()));
             if let Err(text) = written {
