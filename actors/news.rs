@@ -172,4 +172,37 @@ mod tests {
         let (next, _) = news.next().await;
         assert_eq!(next.event(), Some(&started(4)));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_gather_for_a_moment_but_not_when_somebody_waits_for_the_last() {
+        let news = News::new(Arc::default());
+        let announce = async {
+            // Only now does the other one wait.
+            tokio::task::yield_now().await;
+            news.announce(started(1));
+        };
+        let began = tokio::time::Instant::now();
+        let ((event, _), ()) = tokio::join!(news.next(), announce);
+        event.sent();
+        assert!(began.elapsed() >= GATHER);
+
+        let began = tokio::time::Instant::now();
+        let teller = async {
+            loop {
+                news.next().await.0.sent();
+            }
+        };
+        let waiter = async {
+            tokio::task::yield_now().await;
+            news.announce(started(2));
+            tokio::task::yield_now().await;
+            news.emptied().await;
+        };
+        tokio::select! {
+            biased;
+            () = teller => {}
+            () = waiter => {}
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
 }

@@ -207,7 +207,7 @@ impl Inner {
     /// Dropped, what it began is undone: the pipes remove themselves, and the host kills a process nobody waits for.
     async fn spawn(&self, mut launch: Launch) -> Result<Arc<dyn Child>, SpawnFailure> {
         // Never closed, so there is always a permit to come.
-        let _turn = self.starts.acquire().await;
+        let _permit = self.starts.acquire().await;
         let marker = self.host.marker(&launch.id, launch.run);
         let Pipes {
             streams,

@@ -185,7 +185,7 @@ pub(super) struct Journal {
     /// It does not end with a whole record, or lacks some: the next write replaces it.
     rewrite_due: bool,
     /// Its name may not be on disk yet.
-    is_new: bool,
+    name_unsynced: bool,
     /// What it says may not be on disk yet.
     unsynced: bool,
 }
@@ -199,8 +199,8 @@ impl Journal {
             len: 0,
             compact_len: 0,
             rewrite_due: true,
-            is_new: false,
             // Its writer may have been killed.
+            name_unsynced: true,
             unsynced: true,
         };
         let mut notices = Vec::new();
@@ -208,7 +208,6 @@ impl Journal {
             Ok(Some(bytes)) => bytes,
             Ok(None) => {
                 journal.rewrite_due = false;
-                journal.is_new = true;
                 journal.unsynced = false;
                 return (journal, Vec::new(), notices);
             }
@@ -279,7 +278,7 @@ impl Journal {
         let written = creds::atomic::write(&self.path, text.as_bytes(), 0o600);
         self.rewrite_due = written.is_err();
         if written.is_ok() {
-            self.is_new = false;
+            self.name_unsynced = false;
             self.unsynced = false;
             self.len = text.len() as u64;
             self.compact_len = self.len;
@@ -297,9 +296,9 @@ impl Journal {
         if durable {
             file.sync_data()?;
             self.unsynced = false;
-            if self.is_new {
+            if self.name_unsynced {
                 File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
-                self.is_new = false;
+                self.name_unsynced = false;
             }
         }
         Ok(())
@@ -370,5 +369,37 @@ fn set_aside(path: &Path, why: String, kept: usize) -> Notice {
             why,
             cause: cause.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_has_on_disk_what_was_written_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _, _) = Journal::open::<u32>(path.clone());
+        journal.append(&[1], false).unwrap();
+        assert!(journal.unsynced && journal.name_unsynced);
+        journal.append::<u32>(&[], true).unwrap();
+        assert!(!journal.unsynced && !journal.name_unsynced);
+
+        // By somebody who may have been killed, too.
+        let (mut journal, records, _) = Journal::open::<u32>(path.clone());
+        assert_eq!(records, [1]);
+        journal.append::<u32>(&[], true).unwrap();
+        assert!(!journal.unsynced && !journal.name_unsynced);
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            line(&1).unwrap().into_bytes()
+        );
+
+        // What is there already costs nothing.
+        journal.file = None;
+        std::fs::remove_file(&path).unwrap();
+        journal.append::<u32>(&[], true).unwrap();
+        assert!(!path.exists());
     }
 }

@@ -1,7 +1,7 @@
 //! What a plugin's actor does when its lifecycle says so.
 //!
-//! Invariants: nothing here awaits in the handler; what takes time runs in a task of its own and posts a fact to the
-//! seat, so that a crash of the actor loses nothing.
+//! Invariants: nothing here awaits in the handler; what takes time runs in a task of its own, of a start all but the first
+//! step, and posts a fact to the seat, so that a crash of the actor loses nothing.
 
 use super::{PluginState, fact_of, look_of};
 use crate::message::PluginMessage;
