@@ -214,7 +214,7 @@ impl Inner {
         match (standing, found.token) {
             (Standing::Person, _) => Err(format!(
                 "a person has the account '{id}' at the hub, which a plugin must not take over; \
-                 give the plugin another name, or remove the account: hubcli rmu {id}"
+                 give the plugin another name, or remove the account at the hub"
             )),
             (Standing::Known, Token::Serves) => Ok(()),
             (Standing::Known, Token::Due) => {

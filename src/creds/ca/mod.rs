@@ -33,7 +33,8 @@ pub(crate) const DAY: u64 = 24 * 60 * 60;
 pub(crate) const EARLY: Duration = Duration::from_secs(5 * 60);
 
 /// The way out when the CA itself is lost. Every client then needs the new `caCert.pem`.
-const NEW_CA: &str = "to make a new CA, which every client must then be given: hubcli cca --force";
+const NEW_CA: &str = "for a new CA, whose caCert.pem every client must then be given, \
+    move caCert.pem and caKey.pem away and start the core again";
 
 /// What went wrong with the CA or with the server certificate.
 #[derive(Debug, Error)]
@@ -237,7 +238,7 @@ pub fn load_ca(certs: &Path, now: UnixTime) -> Result<Ca, CaError> {
     })
 }
 
-/// Makes a new CA in place of whatever is there: `hubcli cca --force`. Every certificate of the old one is then void.
+/// Makes a new CA in place of whatever is there. Every certificate of the old one is then void.
 ///
 /// Killed at any point it leaves a state from which [`load_or_create_ca`] goes on: never a certificate with a key of another CA.
 ///

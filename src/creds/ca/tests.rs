@@ -143,7 +143,11 @@ fn a_lost_ca_key_never_leads_to_another_ca() {
     let error = load_or_create_server(certs, &ca, &here(), later(366))
         .unwrap_err()
         .to_string();
-    for part in ["hubCert.pem is expired", "caKey.pem", "hubcli cca --force"] {
+    for part in [
+        "hubCert.pem is expired",
+        "caKey.pem",
+        "move caCert.pem and caKey.pem away",
+    ] {
         assert!(error.contains(part), "{error}");
     }
     assert_eq!(content(certs), before);
@@ -206,7 +210,7 @@ fn a_ca_certificate_that_does_not_serve_is_an_error_and_stays() {
         let before = content(certs);
         let error = load_or_create_ca(certs, NOW).unwrap_err().to_string();
         assert!(
-            error.contains(wanted) && error.contains("cca --force"),
+            error.contains(wanted) && error.contains("move caCert.pem and caKey.pem away"),
             "{error}"
         );
         assert_eq!(content(certs), before);
