@@ -1,17 +1,22 @@
 //! What a launcher that was killed has left behind (spec §12): ended before anything is started, so that there are never
 //! two copies.
+//!
+//! Invariant: a run is known by any one of its record, its mark and its FIFO. The record may be missing, as it is written
+//! a moment after the start.
 
 use crate::memory::{LiveRun, LiveRuns};
 use crate::words::in_words;
-use os::Member;
 use os::sweep::{Evidence, Leftover, Record, Sweep};
+use os::{Marker, Member};
+use std::fs::DirEntry;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Ends what a launcher of this home left running, first with `signal`, after `grace` with SIGKILL; then forgets its
-/// records and removes its FIFOs. Gives how many processes there were. To be called before the first start, with the lock
-/// of the home held. `home` is spelled as for [`os::HostConfig`].
+/// records and removes its FIFOs. Gives the marks that were found, in the order of the processes' numbers; one mark may be
+/// there several times. To be called before the first start, with the lock of the home held. `home` is spelled as for
+/// [`os::HostConfig`].
 ///
 /// # Errors
 /// Names what still lives and what to do; then nothing may be started.
@@ -21,12 +26,15 @@ pub async fn end_leftovers(
     live: &LiveRuns,
     signal: i32,
     grace: Duration,
-) -> Result<usize, String> {
+) -> Result<Vec<Marker>, String> {
     let recorded = live.all();
-    let fifos = recorded.iter().flat_map(|run| run.fifos.iter().cloned());
-    let sweep = Sweep::new(home, recorded.iter().map(record_of).collect()).holding(fifos.collect());
-    let looking = sweep.clone();
-    let found = tokio::task::spawn_blocking(move || looking.find())
+    let sweep = Sweep::new(home, recorded.iter().map(record_of).collect());
+    let folder = private.to_owned();
+    let looking = tokio::task::spawn_blocking(move || {
+        let sweep = sweep.holding(fifos_in(&folder));
+        sweep.find().map(|found| (sweep, found))
+    });
+    let (sweep, found) = looking
         .await
         .map_err(|gone| format!("looking for what a killed launcher left failed: {gone}"))?
         .map_err(|error| in_words(&error))?;
@@ -47,10 +55,21 @@ pub async fn end_leftovers(
         live.ended(&run.marker);
     }
     let private = private.to_owned();
-    let tidying = tokio::task::spawn_blocking(move || remove_fifos(&private));
+    let tidying = tokio::task::spawn_blocking(move || {
+        for fifo in fifos_in(&private) {
+            let _ = std::fs::remove_file(fifo);
+        }
+    });
     // A FIFO that stays is in nobody's way.
     let _ = tidying.await;
-    Ok(found.len())
+    Ok(found.into_iter().filter_map(mark_of).collect())
+}
+
+fn mark_of(leftover: Leftover) -> Option<Marker> {
+    match leftover.evidence {
+        Evidence::Marked(marker) => Some(marker),
+        Evidence::Recorded | Evidence::HoldsFifo | Evidence::Related => None,
+    }
 }
 
 fn record_of(run: &LiveRun) -> Record {
@@ -83,13 +102,12 @@ fn report(leftover: &Leftover, recorded: &[LiveRun]) {
     );
 }
 
-fn remove_fifos(folder: &Path) {
+/// All FIFOs of a folder; none when it cannot be read.
+fn fifos_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else {
-        return;
+        return Vec::new();
     };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_fifo()) {
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
+    let is_fifo = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_fifo());
+    let fifos = entries.flatten().filter(is_fifo);
+    fifos.map(|entry| entry.path()).collect()
 }

@@ -283,14 +283,47 @@ async fn what_a_killed_launcher_left_is_ended() {
     let until_up = |members: usize| members >= 2;
     until("its child", || until_up(child.members().len())).await;
     let grace = Duration::from_millis(50);
-    let ended = end_leftovers(world.dir.path(), &private, &live, 15, grace);
-    let ended = tokio::time::timeout(PATIENCE, ended)
+    let marks = end_leftovers(world.dir.path(), &private, &live, 15, grace);
+    let marks = tokio::time::timeout(PATIENCE, marks)
         .await
         .unwrap()
         .unwrap();
-    assert!(ended >= 2, "{ended}");
+    assert!(marks.len() >= 2, "{marks:?}");
     tokio::time::timeout(PATIENCE, child.tree_ended())
         .await
         .unwrap();
     assert_eq!((live.all(), world.fifos()), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn what_was_left_is_known_without_its_record() {
+    let world = World::new();
+    let marked = world.script("marked", "exec sleep 600");
+    let bare = world.script("bare", "exec env -i sleep 600");
+    let mut children = Vec::new();
+    for (name, path) in [("marked", marked), ("bare", bare)] {
+        let child = world.processes.spawn(launch(name, &path)).await.unwrap();
+        children.push(child);
+    }
+    let bare = children[1].pid();
+    until("no mark", || {
+        os::table::marks(bare).unwrap() == os::table::Marks::None
+    })
+    .await;
+    let empty = tempfile::tempdir().unwrap();
+    let (live, _) = LiveRuns::open(empty.path()).unwrap();
+    let private = world.dir.path().join("private");
+    let grace = Duration::from_millis(50);
+    let marks = end_leftovers(world.dir.path(), &private, &live, 15, grace);
+    let marks = tokio::time::timeout(PATIENCE, marks)
+        .await
+        .unwrap()
+        .unwrap();
+    let ids: Vec<_> = marks.iter().map(|mark| mark.id().as_str()).collect();
+    assert_eq!(ids, ["marked"]);
+    for child in children {
+        tokio::time::timeout(PATIENCE, child.tree_ended())
+            .await
+            .unwrap();
+    }
 }

@@ -209,11 +209,12 @@ async fn take_over(
         tracing::error!("{notice}");
     }
     let live = Arc::new(live);
-    // Run numbers are written a moment later than records; a launcher that was killed in between must not repeat one.
+    // Run numbers are written a moment later than records, and those a moment after the start; a launcher that was killed
+    // in between must not repeat one.
     for run in live.all() {
         memory.keep_run(&run.id, run.run);
     }
-    end_leftovers(
+    let marks = end_leftovers(
         &folders.home,
         &folders.run_private(),
         &live,
@@ -222,6 +223,9 @@ async fn take_over(
     )
     .await
     .map_err(|text| anyhow!("{text}; nothing is started beside it"))?;
+    for mark in &marks {
+        memory.keep_run(mark.id(), mark.run());
+    }
     Ok((Arc::new(memory), live))
 }
 
