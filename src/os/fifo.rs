@@ -107,8 +107,8 @@ pub fn is_held(path: &Path) -> Result<bool, FifoError> {
 }
 
 /// Whether any process holds the FIFO for writing, asked of our own reading end; what was written may still be unread.
-/// True as long as nobody has had it open for writing since `reader` was opened; and for a moment while another process
-/// is being started, which has copies of our descriptors until its exec.
+/// True as long as nobody has had it open for writing since `reader` was opened; and for a moment while a process is being
+/// started that has a copy of its writing end until its exec.
 #[must_use]
 pub fn has_writer(reader: impl AsFd) -> bool {
     let mut fds = [nix::poll::PollFd::new(

@@ -199,7 +199,7 @@ impl Host {
         self.shared.book().strangers()
     }
 
-    /// Kills every run and completes when all are gone: the last thing a launcher does, whatever went wrong before.
+    /// Kills every run and completes when all are gone.
     ///
     /// # Cancel safety
     /// Dropped, the killing goes on.
