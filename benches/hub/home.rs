@@ -2,8 +2,8 @@
 //!
 //! Invariants: its ports and sockets are its own; when it is dropped, nothing of it runs and its home is removed.
 
-use crate::bare;
 use crate::clock;
+use crate::ends;
 use crate::stamps::{self, Program, Stamp, Stamps};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -201,7 +201,7 @@ impl Hub<'_> {
         let stamps = self.home.stamps.read()?;
         let core = self.core_pid()?;
         let begun = clock::now()?;
-        bare::signal(&self.launcher, Signal::SIGTERM)?;
+        ends::signal(&self.launcher, Signal::SIGTERM)?;
         for stamp in &stamps {
             wait_gone(stamp.pid)?;
         }
@@ -238,7 +238,7 @@ fn wait_gone(pid: i32) -> Result<()> {
 
 impl Drop for Hub<'_> {
     fn drop(&mut self) {
-        bare::end(&mut self.launcher);
+        ends::end(&mut self.launcher);
         for pid in marked(self.home.folder.path()) {
             // One that is gone already is as good.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);

@@ -8,6 +8,7 @@
 mod bare;
 mod bring_up;
 mod clock;
+mod ends;
 mod home;
 mod list;
 mod quiet;

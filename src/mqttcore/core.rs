@@ -30,6 +30,7 @@ use crate::connections::{Connections, Why};
 use crate::credentials::{self, CredentialError, Credentials};
 use crate::folders::{FolderError, Folders};
 use crate::hub::{Hub, Reports};
+use crate::job::{Job, WAITING};
 use crate::listen::{self, Floor, ListenError};
 use crate::store::{Store, StoreError};
 use crate::stream::Numbers;
@@ -340,9 +341,9 @@ impl Drop for Core {
 fn assemble(
     auth: Auth,
     login_limit: Duration,
-) -> Result<(Arc<Floor>, mpsc::Receiver<service::Job>), StartError> {
+) -> Result<(Arc<Floor>, mpsc::Receiver<Job>), StartError> {
     let secret = rand::TryRngCore::try_next_u64(&mut rand::rngs::OsRng)?;
-    let (jobs, waiting) = mpsc::channel(service::WAITING);
+    let (jobs, waiting) = mpsc::channel(WAITING);
     let limits = QueueLimits {
         max_messages: 4096,
         max_bytes: 16 * 1024 * 1024,

@@ -27,8 +27,8 @@ use tokio::sync::mpsc;
 
 use crate::auth::{Auth, Call};
 use crate::connections::{Connection, Connections, Taken, Why, lock};
+use crate::job::{Job, Request};
 use crate::roles::{Asker, fits_login};
-use crate::service::{Job, Request};
 use crate::stream::Numbers;
 
 type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -16,6 +16,7 @@ pub mod core;
 pub mod credentials;
 pub mod folders;
 pub mod hub;
+pub mod job;
 pub mod listen;
 pub mod packet;
 pub mod roles;

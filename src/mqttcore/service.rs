@@ -14,37 +14,14 @@ use mqtt5::QoS;
 use mqtt5::packet::publish::PublishPacket;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::auth::{Answer, Auth, AuthError, Call, Effect};
+use crate::auth::{Answer, Auth, AuthError, Effect};
 use crate::hub::Hub;
+use crate::job::{Job, Request};
 
-/// How many requests wait unread.
-pub const WAITING: usize = 1024;
 /// How many are worked on.
 const AT_ONCE: usize = 64;
 /// The longest error text (spec §8).
 const MAX_ERROR: usize = 1024;
-
-/// What the auth service has to do.
-#[derive(Debug)]
-pub enum Job {
-    /// To answer.
-    Request(Request),
-    /// To tell that somebody has logged in.
-    LoggedIn(String),
-}
-
-/// A request and where its reply goes.
-#[derive(Debug)]
-pub struct Request {
-    /// What is asked.
-    pub call: Call,
-    /// The response topic; none = no reply (T38).
-    pub reply_to: Option<String>,
-    /// Copied into the reply.
-    pub correlation: Option<Bytes>,
-    /// Of the request, and so of the reply.
-    pub qos: QoS,
-}
 
 /// Serves until the sender of `jobs` is gone.
 ///
