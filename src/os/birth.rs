@@ -60,8 +60,14 @@ impl Newborn {
 
 impl Drop for Newborn {
     fn drop(&mut self) {
-        if self.pid != 0 {
-            end_unwatched(self.pid);
+        let pid = self.pid;
+        if pid == 0 {
+            return;
+        }
+        // It takes a moment, in which nothing else must wait.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || end_unwatched(pid))),
+            Err(_) => end_unwatched(pid),
         }
     }
 }
