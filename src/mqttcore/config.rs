@@ -16,6 +16,8 @@ use section::{Problem, Section, quoted};
 pub const DEFAULT_SOCKET: &str = "/MqttInMemUDSProd";
 /// Port of MQTT over TLS.
 pub const DEFAULT_PORT: u16 = 8883;
+/// Port of MQTT in a secure websocket.
+pub const DEFAULT_WS_PORT: u16 = 8884;
 
 /// A file that cannot be used.
 #[derive(Debug, Error)]
@@ -44,6 +46,13 @@ pub struct Config {
     pub host: Option<String>,
     /// Port of MQTT over TLS; 0 = a free one.
     pub port: u16,
+    /// Port of MQTT in a secure websocket, 0 = a free one; none = there is no websocket (`wsPort: 0`).
+    pub ws_port: Option<u16>,
+    /// Whether the core goes on when that port is taken: it was not asked for, and `port: 0` tells that this hub takes
+    /// what is free.
+    pub ws_port_may_be_taken: bool,
+    /// Port of MQTT without TLS on the loopback addresses, 0 = a free one; none = there is none.
+    pub loopback_port: Option<u16>,
     /// Name of the abstract socket; none = there is none.
     pub abstract_socket: Option<String>,
     /// File of the clients; relative to `{stores}/auth`.
@@ -117,6 +126,9 @@ impl Config {
         let mut config = Config {
             host: None,
             port: DEFAULT_PORT,
+            ws_port: None,
+            ws_port_may_be_taken: false,
+            loopback_port: None,
             abstract_socket: None,
             password_file: PathBuf::new(),
             validity: Validity::default(),
@@ -155,7 +167,11 @@ impl Config {
             .filter(|name| !name.is_empty());
         self.log_level = server.take("logLevel", problems);
         let ws_port: Option<u16> = server.take("wsPort", problems);
-        self.ignore(ws_port.is_some_and(|port| port != 0), "mqttserver.wsPort");
+        self.ws_port_may_be_taken = ws_port.is_none() && self.port == 0;
+        self.ws_port = Some(ws_port.unwrap_or(DEFAULT_WS_PORT)).filter(|port| *port != 0);
+        self.loopback_port = server
+            .take("loopbackPort", problems)
+            .filter(|port| *port != 0);
         let log_file: Option<PathBuf> = server.take("logFile", problems);
         self.ignore(log_file.is_some(), "mqttserver.logFile");
         let data_dir: Option<PathBuf> = server.take("dataDir", problems);
@@ -219,7 +235,9 @@ mod tests {
             assert_eq!(parse(text), Ok(Config::default()), "{text}");
         }
         let config = Config::default();
-        assert_eq!(config.port, 8883);
+        assert_eq!((config.port, config.ws_port), (8883, Some(8884)));
+        assert_eq!(config.loopback_port, None);
+        assert!(!config.ws_port_may_be_taken);
         assert_eq!(config.abstract_socket.as_deref(), Some("/MqttInMemUDSProd"));
         assert_eq!(config.without_effect, Vec::<&str>::new());
     }
@@ -232,12 +250,14 @@ caKeyFile: b
 serverCertFile: c
 serverKeyFile: d
 enableMDNS: true
-mqttserver: {host: box, port: 0, wsPort: 8884, logLevel: info, logFile: l, dataDir: d, noAutoStart: false, inMemUDSName: '@/x'}
+mqttserver: {host: box, port: 0, wsPort: 8885, logLevel: info, logFile: l, dataDir: d, noAutoStart: false, inMemUDSName: '@/x'}
 natsserver: {port: 4222, anything: 1}
 auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceTokenValidityDays: 2, userTokenValidityDays: 0, noAutoStart: false}
 ";
         let config = parse(text).unwrap();
         assert_eq!((config.host.as_deref(), config.port), (Some("box"), 0));
+        assert_eq!(config.ws_port, Some(8885));
+        assert!(!config.ws_port_may_be_taken);
         assert_eq!(config.abstract_socket.as_deref(), Some("/x"));
         assert_eq!(
             config.validity,
@@ -256,13 +276,15 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
                 "serverKeyFile",
                 "natsserver",
                 "enableMDNS",
-                "mqttserver.wsPort",
                 "mqttserver.logFile",
                 "mqttserver.dataDir"
             ]
         );
         let off = parse("mqttserver: {inMemUDSName: '', wsPort: 0}\nenableMDNS: false").unwrap();
-        assert_eq!(off.abstract_socket, None);
+        assert_eq!((off.abstract_socket, off.ws_port), (None, None));
+        let free = parse("mqttserver: {port: 0, loopbackPort: 1883}").unwrap();
+        assert!(free.ws_port_may_be_taken);
+        assert_eq!(free.loopback_port, Some(1883));
         assert!(off.without_effect.is_empty());
     }
 

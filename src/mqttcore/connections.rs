@@ -36,6 +36,10 @@ pub enum Door {
     Local,
     /// TLS from anywhere.
     Network,
+    /// A secure websocket from anywhere.
+    Web,
+    /// TCP without TLS from this machine.
+    Loopback,
 }
 
 /// Locks, also after a panic elsewhere: what these locks guard is always whole.

@@ -20,6 +20,7 @@ use mqtt5::broker::storage::QueueLimits;
 use mqtt5::broker::sys_topics::BrokerStats;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -31,7 +32,7 @@ use crate::credentials::{self, CredentialError, Credentials};
 use crate::folders::{FolderError, Folders};
 use crate::hub::{Hub, Reports};
 use crate::job::{Job, WAITING};
-use crate::listen::{self, Floor, ListenError};
+use crate::listen::{self, Entry, Floor, ListenError, Purpose};
 use crate::store::{Store, StoreError};
 use crate::stream::Numbers;
 use crate::{service, tls};
@@ -172,7 +173,7 @@ pub struct Core {
     floor: Arc<Floor>,
     tasks: JoinSet<()>,
     url: String,
-    port: u16,
+    ports: Ports,
     socket: PathBuf,
     files: Vec<PathBuf>,
     _lock: Flock<std::fs::File>,
@@ -205,18 +206,16 @@ impl Core {
         tasks.spawn(Arc::clone(&floor.hub.auth.store).keep());
         tasks.spawn(service::serve(Arc::clone(&floor.hub), jobs));
 
-        let network = listen::port(settings.config.port).await?;
-        let address = network.first().and_then(|first| first.local_addr().ok());
-        let port = address.map_or(settings.config.port, |address| address.port());
+        let (doors, ports) = open_ports(&settings.config, &acceptor).await?;
         let mut files = Vec::new();
         let socket = settings.socket();
         let local = listen::path(&socket)?;
         files.push(socket.clone());
         let mut core = Core {
-            url: format!("tcp://{}:{port}", credentials.host()),
+            url: format!("tcp://{}:{}", credentials.host(), ports.tls),
             floor,
             tasks,
-            port,
+            ports,
             socket,
             files,
             _lock: lock,
@@ -224,8 +223,8 @@ impl Core {
         core.write_own_accounts(credentials).await?;
 
         let floor = &core.floor;
-        for listener in network {
-            let task = listen::accept_network(Arc::clone(floor), listener, acceptor.clone());
+        for (listener, entry) in doors {
+            let task = listen::accept_network(Arc::clone(floor), listener, entry);
             core.tasks.spawn(task);
         }
         core.tasks
@@ -240,7 +239,8 @@ impl Core {
                 Err(error) => tracing::warn!(error = crate::chain(&error), "going on without it"),
             }
         }
-        tracing::info!(url = core.url, socket = %core.socket.display(), "listening");
+        let Ports { web, loopback, .. } = ports;
+        tracing::info!(url = core.url, web, loopback, socket = %core.socket.display(), "listening");
         let url_file = settings.url_file();
         core.files.push(url_file.clone());
         let url = core.url.clone();
@@ -276,7 +276,19 @@ impl Core {
     /// Port of MQTT over TLS.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.ports.tls
+    }
+
+    /// Port of MQTT in a secure websocket, where there is one.
+    #[must_use]
+    pub fn ws_port(&self) -> Option<u16> {
+        self.ports.web
+    }
+
+    /// Port of MQTT without TLS, for this machine, where there is one.
+    #[must_use]
+    pub fn loopback_port(&self) -> Option<u16> {
+        self.ports.loopback
     }
 
     /// The socket file.
@@ -335,6 +347,54 @@ impl Drop for Core {
             let _ = std::fs::remove_file(file);
         }
     }
+}
+
+/// The ports of a core.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    tls: u16,
+    web: Option<u16>,
+    loopback: Option<u16>,
+}
+
+/// Listens on the ports.
+async fn open_ports(
+    config: &Config,
+    acceptor: &TlsAcceptor,
+) -> Result<(Vec<(TcpListener, Entry)>, Ports), ListenError> {
+    let mut doors = Vec::new();
+    let entry = Entry::Tls(acceptor.clone());
+    let tls = open_port(config.port, Purpose::Tls, &entry, &mut doors).await?;
+    let mut web = None;
+    if let Some(port) = config.ws_port {
+        let entry = Entry::Web(acceptor.clone());
+        match open_port(port, Purpose::Web, &entry, &mut doors).await {
+            Ok(port) => web = Some(port),
+            Err(error) if config.ws_port_may_be_taken => {
+                tracing::warn!(error = crate::chain(&error), "going on without websocket");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let mut loopback = None;
+    if let Some(port) = config.loopback_port {
+        let port = open_port(port, Purpose::Loopback, &Entry::Plain, &mut doors).await?;
+        loopback = Some(port);
+    }
+    let ports = Ports { tls, web, loopback };
+    Ok((doors, ports))
+}
+
+async fn open_port(
+    port: u16,
+    purpose: Purpose,
+    entry: &Entry,
+    doors: &mut Vec<(TcpListener, Entry)>,
+) -> Result<u16, ListenError> {
+    let listeners = listen::port(port, purpose).await?;
+    let address = listeners.first().and_then(|first| first.local_addr().ok());
+    doors.extend(listeners.into_iter().map(|one| (one, entry.clone())));
+    Ok(address.map_or(port, |address| address.port()))
 }
 
 /// Puts the parts of the library together (crates-mqtt §10).

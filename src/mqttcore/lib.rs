@@ -24,6 +24,7 @@ pub mod service;
 pub mod store;
 pub mod stream;
 pub mod tls;
+mod websocket;
 
 pub use cli::run;
 pub use config::Config;

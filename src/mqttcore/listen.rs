@@ -1,4 +1,5 @@
-//! The doors: TLS on a port, a socket in the run folder, an abstract socket; and one task for each connection.
+//! The doors: TLS and secure websockets, each on a port, a socket in the run folder, an abstract socket, TCP on loopback
+//! where configured; and one task for each connection.
 //!
 //! Invariants:
 //! - Accepting waits for nobody: handshake and login happen in the connection's task, within one time limit.
@@ -30,7 +31,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::connections::{Connection, Door};
 use crate::hub::{Gate, Hub};
 use crate::stream::{Raw, Stream};
-use crate::tls;
+use crate::{tls, websocket};
 
 /// How long to wait when a connection cannot be accepted because descriptors are used up: until one is free there is
 /// nothing to wait for.
@@ -41,10 +42,12 @@ const SOCKET_MODE: u32 = 0o666;
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// The port.
-    #[error("cannot listen on port {port}; free it, or set mqttserver.port (0 takes a free one)")]
+    #[error("cannot listen on port {port}; free it, or set {} ({})", purpose.key(), purpose.zero())]
     Port {
         /// Which.
         port: u16,
+        /// For what.
+        purpose: Purpose,
         /// Why.
         #[source]
         source: io::Error,
@@ -77,37 +80,81 @@ pub enum ListenError {
     },
 }
 
+/// What a port is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// MQTT over TLS.
+    Tls,
+    /// MQTT in a secure websocket.
+    Web,
+    /// MQTT without TLS, for this machine.
+    Loopback,
+}
+
+impl Purpose {
+    const fn key(self) -> &'static str {
+        match self {
+            Purpose::Tls => "mqttserver.port",
+            Purpose::Web => "mqttserver.wsPort",
+            Purpose::Loopback => "mqttserver.loopbackPort",
+        }
+    }
+
+    /// What 0 means there.
+    const fn zero(self) -> &'static str {
+        match self {
+            Purpose::Tls => "0 takes a free one",
+            Purpose::Web => "0 = no websocket",
+            Purpose::Loopback => "0 = none",
+        }
+    }
+
+    /// IPv6 and IPv4.
+    const fn addresses(self) -> (Ipv6Addr, Ipv4Addr) {
+        match self {
+            Purpose::Tls | Purpose::Web => (Ipv6Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED),
+            Purpose::Loopback => (Ipv6Addr::LOCALHOST, Ipv4Addr::LOCALHOST),
+        }
+    }
+}
+
 /// `" (pid 7)"`, or nothing.
 pub(crate) fn pid_text(pid: Option<i32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
 }
 
-/// Listens on `port` of all addresses, IPv6 and IPv4; the first listener tells which port that is.
+/// Listens on `port` of all addresses that go with its purpose, IPv6 and IPv4; the first listener tells which port that
+/// is.
 ///
 /// # Errors
 /// The port is in use, or the process may not have it.
-pub async fn port(port: u16) -> Result<Vec<TcpListener>, ListenError> {
-    let failed = |source| ListenError::Port { port, source };
-    let without_ipv6 = |error: &io::Error| {
-        matches!(
-            error.raw_os_error(),
-            Some(nix::libc::EAFNOSUPPORT | nix::libc::EADDRNOTAVAIL)
-        )
+pub async fn port(port: u16, purpose: Purpose) -> Result<Vec<TcpListener>, ListenError> {
+    let failed = |source| ListenError::Port {
+        port,
+        purpose,
+        source,
     };
-    let both = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
-        Err(error) if without_ipv6(&error) => {
-            let only = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await;
+    let (ipv6, ipv4) = purpose.addresses();
+    let first = match TcpListener::bind((ipv6, port)).await {
+        Err(error) if is_without_ipv6(&error) => {
+            let only = TcpListener::bind((ipv4, port)).await;
             return only.map(|only| vec![only]).map_err(failed);
         }
         result => result.map_err(failed)?,
     };
-    let port = both.local_addr().map_err(failed)?.port();
-    // In use already: by the listener above, which takes IPv4 too unless the system is set otherwise
-    // (net.ipv6.bindv6only).
-    match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await {
-        Ok(other) => Ok(vec![both, other]),
-        Err(_) => Ok(vec![both]),
+    let port = first.local_addr().map_err(failed)?.port();
+    match (TcpListener::bind((ipv4, port)).await, purpose) {
+        (Ok(second), _) => Ok(vec![first, second]),
+        // In use already: by the listener above, which takes IPv4 too unless the system is set otherwise
+        // (net.ipv6.bindv6only).
+        (Err(_), Purpose::Tls | Purpose::Web) => Ok(vec![first]),
+        (Err(error), Purpose::Loopback) => Err(failed(error)),
     }
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    use nix::libc::{EADDRNOTAVAIL, EAFNOSUPPORT};
+    matches!(error.raw_os_error(), Some(EAFNOSUPPORT | EADDRNOTAVAIL))
 }
 
 /// Listens on a socket file. A file that a dead core has left is replaced. Blocks, but for no stranger.
@@ -185,14 +232,58 @@ pub struct Floor {
 /// After so many ends of connections the library is told to forget what it keeps of them.
 const SWEEP_EVERY: u64 = 64;
 
-/// Accepts on the network.
-pub async fn accept_network(floor: Arc<Floor>, listener: TcpListener, acceptor: TlsAcceptor) {
+/// How a connection becomes a stream of MQTT.
+#[derive(Clone)]
+pub enum Entry {
+    /// By TLS.
+    Tls(TlsAcceptor),
+    /// By TLS and a websocket in it.
+    Web(TlsAcceptor),
+    /// It is one.
+    Plain,
+}
+
+impl Entry {
+    const fn door(&self) -> Door {
+        match self {
+            Entry::Tls(_) => Door::Network,
+            Entry::Web(_) => Door::Web,
+            Entry::Plain => Door::Loopback,
+        }
+    }
+
+    /// Goes through the handshakes.
+    async fn enter(&self, stream: TcpStream, connection: &Connection) -> io::Result<Box<dyn Raw>> {
+        let acceptor = match self {
+            Entry::Plain => return Ok(Box::new(stream)),
+            Entry::Tls(acceptor) | Entry::Web(acceptor) => acceptor,
+        };
+        let stream = acceptor.accept(stream).await?;
+        let name = tls::client_name(&stream);
+        let (stream, name): (Box<dyn Raw>, _) = match self {
+            Entry::Plain | Entry::Tls(_) => (Box::new(stream), name),
+            Entry::Web(_) => {
+                let accepted = websocket::accept(stream, crate::MAX_PACKET).await;
+                let (stream, is_foreign) = accepted.map_err(io::Error::other)?;
+                (Box::new(stream), name.filter(|_| !is_foreign))
+            }
+        };
+        if let Some(name) = name {
+            // Set once, here.
+            let _ = connection.certificate.set(name);
+        }
+        Ok(stream)
+    }
+}
+
+/// Accepts on a port.
+pub async fn accept_network(floor: Arc<Floor>, listener: TcpListener, entry: Entry) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let connection = floor.hub.connections.open(Door::Network);
-                let acceptor = acceptor.clone();
-                let task = serve_network(Arc::clone(&floor), connection, acceptor, stream, peer);
+                let connection = floor.hub.connections.open(entry.door());
+                let task =
+                    serve_network(Arc::clone(&floor), connection, entry.clone(), stream, peer);
                 tokio::spawn(task);
             }
             Err(error) => pause(&error).await,
@@ -224,7 +315,7 @@ async fn pause(error: &io::Error) {
 async fn serve_network(
     floor: Arc<Floor>,
     connection: Arc<Connection>,
-    acceptor: TlsAcceptor,
+    entry: Entry,
     stream: TcpStream,
     peer: SocketAddr,
 ) {
@@ -232,20 +323,14 @@ async fn serve_network(
     let visit = Visit::begin(floor, Arc::clone(&connection), deadline);
     // Or calls wait for delayed acknowledgements (crates-mqtt §2).
     let _ = stream.set_nodelay(true);
-    let handshake = tokio::select! {
-        handshake = tokio::time::timeout_at(deadline, acceptor.accept(stream)) => handshake,
+    let entered = tokio::select! {
+        entered = tokio::time::timeout_at(deadline, entry.enter(stream, &connection)) => entered,
         () = connection.cut.wait() => return,
     };
-    match handshake {
-        Ok(Ok(stream)) => {
-            if let Some(name) = tls::client_name(&stream) {
-                // Set once, here.
-                let _ = connection.certificate.set(name);
-            }
-            visit.serve(Box::new(stream), peer).await;
-        }
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
-        Err(_) => tracing::debug!(%peer, "silent during the TLS handshake"),
+    match entered {
+        Ok(Ok(stream)) => visit.serve(stream, peer).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS, or no websocket"),
+        Err(_) => tracing::debug!(%peer, "silent during the handshake"),
     }
 }
 
@@ -346,12 +431,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_in_use_is_named() {
-        let first = port(0).await.unwrap();
+        let first = port(0, Purpose::Tls).await.unwrap();
         let taken = first[0].local_addr().unwrap().port();
-        let error = crate::chain(&port(taken).await.unwrap_err());
-        assert!(
-            error.contains(&taken.to_string()) && error.contains("in use"),
-            "{error}"
-        );
+        for (purpose, key) in [
+            (Purpose::Tls, "mqttserver.port "),
+            (Purpose::Web, "mqttserver.wsPort "),
+            (Purpose::Loopback, "mqttserver.loopbackPort "),
+        ] {
+            let error = crate::chain(&port(taken, purpose).await.unwrap_err());
+            for part in [&taken.to_string(), key, "in use"] {
+                assert!(error.contains(part), "{error}");
+            }
+        }
     }
 }

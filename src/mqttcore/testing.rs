@@ -38,6 +38,7 @@ impl Home {
         let folder = tempfile::tempdir().unwrap();
         let config = Config {
             port: 0,
+            ws_port: None,
             abstract_socket: None,
             ..Config::default()
         };
@@ -72,6 +73,38 @@ impl Home {
         core: &Core,
         own: Option<(String, String)>,
     ) -> std::io::Result<Box<dyn Raw>> {
+        Ok(Box::new(self.tls_on(core.port(), own).await?))
+    }
+
+    /// A secure websocket to the core, as a browser opens it for a page of `origin`, or as a program does.
+    pub async fn web(
+        &self,
+        core: &Core,
+        own: Option<(String, String)>,
+        origin: Option<&str>,
+    ) -> Box<dyn Raw> {
+        use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+        let port = core.ws_port().unwrap();
+        let stream = self.tls_on(port, own).await.unwrap();
+        let mut request = format!("wss://localhost:{port}/mqtt")
+            .into_client_request()
+            .unwrap();
+        let headers = request.headers_mut();
+        headers.insert("sec-websocket-protocol", "mqtt".parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert("origin", origin.parse().unwrap());
+        }
+        let (frames, _) = tokio_tungstenite::client_async(request, stream)
+            .await
+            .unwrap();
+        Box::new(crate::websocket::WebSocket::new(frames))
+    }
+
+    async fn tls_on(
+        &self,
+        port: u16,
+        own: Option<(String, String)>,
+    ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         let mut roots = rustls::RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_file(self.cert("caCert.pem")).unwrap())
@@ -90,10 +123,10 @@ impl Home {
                 )
                 .unwrap(),
         };
-        let stream = TcpStream::connect(("127.0.0.1", core.port())).await?;
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let name = ServerName::try_from("localhost").unwrap();
-        Ok(Box::new(connector.connect(name, stream).await?))
+        connector.connect(name, stream).await
     }
 }
 
@@ -168,6 +201,7 @@ impl Client {
         let mut bytes = BytesMut::new();
         encode_packet_to_buffer(&packet, &mut bytes).unwrap();
         self.stream.write_all(&bytes).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     /// The next packet; none at the end.

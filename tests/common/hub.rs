@@ -58,7 +58,7 @@ impl Home {
             }
         }
         // A free port, and no name that the hubs of other tests could take.
-        let core = "mqttserver:\n  port: 0\n  inMemUDSName: \"\"\nenableMDNS: false\n";
+        let core = "mqttserver:\n  port: 0\n  wsPort: 0\n  inMemUDSName: \"\"\nenableMDNS: false\n";
         fs::write(home.path("config/mqttcore.yaml"), core).unwrap();
         home
     }

@@ -203,19 +203,7 @@ async fn passwords_and_client_certificates_let_in_too() {
         .await;
     let token = reply["Token"].as_str().unwrap();
     assert!(Client::connect(&core, "joe", "joe-2", token).await.is_ok());
-    let now = UnixTime::from(SystemTime::now());
-    let ca = creds::ca::load_ca(&home.settings.folders.certs, now).unwrap();
-    let subject = creds::ca::ClientSubject {
-        client_id: "joe",
-        unit: "user",
-    };
-    let year = std::time::Duration::from_secs(365 * 86_400);
-    let cert = ca
-        .issuer()
-        .unwrap()
-        .client(subject, key.public(), year, now)
-        .unwrap();
-    let own = Some((cert, key.to_pem().expose().to_owned()));
+    let own = Some(client_certificate(&home, "joe"));
     let stream = home.tls(&core, own.clone()).await.unwrap();
     assert!(Client::over(stream, "joe", "joe-3", "").await.is_ok());
     let stream = home.tls(&core, own).await.unwrap();
@@ -229,6 +217,127 @@ async fn passwords_and_client_certificates_let_in_too() {
         Client::over(stream, "joe", "joe-4", "").await.err(),
         Some(REFUSED)
     );
+    core.stop().await;
+}
+
+/// A certificate of the hub's CA and its key.
+fn client_certificate(home: &Home, login: &str) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let now = UnixTime::from(SystemTime::now());
+    let ca = creds::ca::load_ca(&home.settings.folders.certs, now).unwrap();
+    let subject = creds::ca::ClientSubject {
+        client_id: login,
+        unit: "user",
+    };
+    let year = std::time::Duration::from_secs(365 * 86_400);
+    let issuer = ca.issuer().unwrap();
+    let cert = issuer.client(subject, key.public(), year, now).unwrap();
+    (cert, key.to_pem().expose().to_owned())
+}
+
+#[tokio::test]
+async fn websockets_carry_the_same_as_tls() {
+    let mut home = Home::new();
+    home.settings.config.ws_port = Some(0);
+    let core = home.start().await;
+    let mut admin = home.client(&core, "admin").await;
+    add_user(&mut admin, "joe", "viewer").await;
+    let page = Some("https://localhost:8443");
+    let stream = home.web(&core, None, page).await;
+    let mut joe = Client::over(stream, "joe", "joe-page", "secret-joe")
+        .await
+        .unwrap();
+    assert_eq!(joe.subscribe("event/+/+/+/#").await, 1);
+    assert_eq!(joe.subscribe("rpc/#").await, DENIED);
+    // Also what does not fit into one read or write.
+    let long = "x".repeat(300_000);
+    assert_eq!(admin.publish("event/admin/t/n/admin", "no").await, DENIED);
+    let token = home.token("launcher");
+    let stream = home.web(&core, None, None).await;
+    let mut launcher = Client::over(stream, "launcher", "launcher-1", &token)
+        .await
+        .unwrap();
+    assert_eq!(
+        launcher.publish("event/launcher/t/n/launcher", &long).await,
+        0
+    );
+    loop {
+        let message = joe.message().await;
+        if message.topic == "event/launcher/t/n/launcher" {
+            assert_eq!(message.payload, long);
+            break;
+        }
+    }
+    let stream = home.web(&core, None, page).await;
+    let refused = Client::over(stream, "joe", "joe-2", "wrong").await;
+    assert_eq!(refused.err(), Some(REFUSED));
+    // A certificate is enough, unless the page of somebody else makes the browser show it.
+    let own = client_certificate(&home, "joe");
+    for (origin, expected) in [
+        (None, None),
+        (page, None),
+        (Some("https://evil.org"), Some(REFUSED)),
+        (Some("null"), Some(REFUSED)),
+    ] {
+        let stream = home.web(&core, Some(own.clone()), origin).await;
+        let login = Client::over(stream, "joe", "joe-3", "").await;
+        assert_eq!(login.err(), expected, "{origin:?}");
+    }
+    core.stop().await;
+    while joe.receive().await.is_some() {}
+}
+
+#[tokio::test]
+async fn who_is_silent_in_the_middle_of_a_websocket_is_closed_too() {
+    let mut home = Home::new();
+    home.settings.config.ws_port = Some(0);
+    home.settings.login_limit = std::time::Duration::from_millis(500);
+    let core = home.start().await;
+    let address = ("127.0.0.1", core.ws_port().unwrap());
+    let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut upgraded = home.web(&core, None, None).await;
+    let mut known = home.client(&core, "admin").await;
+    assert_eq!(core.hub().connections.count(), 3);
+    assert_eq!(silent.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    assert_eq!(upgraded.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    assert!(known.messages().await.is_empty(), "who has logged in stays");
+    core.stop().await;
+}
+
+#[tokio::test]
+async fn loopback_is_open_only_where_configured() {
+    let mut home = Home::new();
+    let core = home.start().await;
+    assert_eq!((core.ws_port(), core.loopback_port()), (None, None));
+    core.stop().await;
+    home.settings.config.loopback_port = Some(0);
+    let core = home.start().await;
+    let port = core.loopback_port().unwrap();
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+    let login = Client::over(Box::new(stream.unwrap()), "admin", "admin-2", "").await;
+    assert_eq!(login.err(), Some(REFUSED), "a login is needed there too");
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+    let stream = Box::new(stream.unwrap());
+    let login = Client::over(stream, "admin", "admin-2", &home.token("admin")).await;
+    assert!(login.is_ok());
+    core.stop().await;
+}
+
+#[tokio::test]
+async fn a_websocket_port_in_use_stops_the_start_unless_nobody_asked_for_it() {
+    let taken = tokio::net::TcpListener::bind("[::]:0").await.unwrap();
+    let taken = taken.local_addr().map(|address| (taken, address.port()));
+    let (_taken, port) = taken.unwrap();
+    let mut home = Home::new();
+    home.settings.config.ws_port = Some(port);
+    let error = Core::start(home.settings.clone()).await.err().unwrap();
+    let text = crate::chain(&error);
+    for part in [&port.to_string(), "mqttserver.wsPort", "in use"] {
+        assert!(text.contains(part), "{text}");
+    }
+    home.settings.config.ws_port_may_be_taken = true;
+    let core = home.start().await;
+    assert_eq!(core.ws_port(), None);
     core.stop().await;
 }
 
