@@ -1,6 +1,6 @@
 //! Work that touches the disk, done by a few threads in the order it came.
 //!
-//! Invariants: however many ask at once, at most [`THREADS`] threads of the runtime's blocking pool are used, and none
+//! Invariants: however many ask at once, at most four threads of the runtime's blocking pool are used, and none
 //! when there is nothing to do; work nobody waits for any more is not begun.
 
 use std::collections::VecDeque;
