@@ -7,6 +7,7 @@
 //! - No lock is held across an await.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
@@ -102,6 +103,35 @@ struct Session {
     filters: BTreeSet<String>,
 }
 
+/// By what a login was proved. While that is what the client table says, the connection may stay.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// A client certificate in its name.
+    Certificate,
+    /// A token that was issued for this key.
+    Token(String),
+    /// The password of this hash.
+    Password(String),
+}
+
+impl Proof {
+    /// For the log.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Proof::Certificate => "certificate",
+            Proof::Token(_) => "token",
+            Proof::Password(_) => "password",
+        }
+    }
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// One connection, shared by its task, its stream and the registry.
 #[derive(Debug)]
 pub struct Connection {
@@ -111,6 +141,8 @@ pub struct Connection {
     pub door: Door,
     /// The common name of its verified client certificate, once the handshake is over.
     pub certificate: OnceLock<String>,
+    /// By what it logged in.
+    pub proof: OnceLock<Proof>,
     /// Breaks it.
     pub cut: Cut,
     leave: broadcast::Sender<()>,
@@ -231,6 +263,7 @@ impl Connections {
             number,
             door,
             certificate: OnceLock::new(),
+            proof: OnceLock::new(),
             cut: Cut::default(),
             leave: broadcast::Sender::new(1),
             why: AtomicU8::new(0),

@@ -26,7 +26,8 @@ use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use tokio::sync::mpsc;
 
 use crate::auth::{Auth, Call};
-use crate::connections::{Connection, Connections, Taken, Why, lock};
+use crate::clients::Clients;
+use crate::connections::{Connection, Connections, Proof, Taken, Why, lock};
 use crate::job::{Job, Request};
 use crate::roles::{Asker, fits_login};
 use crate::stream::Numbers;
@@ -101,20 +102,37 @@ impl Hub {
         true
     }
 
-    /// Takes away what open connections of `login` may no longer have.
+    /// Takes away what open connections of `login` may no longer have, and ends those that could not log in again as
+    /// they did: with a password or for a key that was replaced. The connection with MQTT client id `asker` proved itself
+    /// before it asked for the change, and waits for the reply: it stays.
     ///
     /// # Cancel safety
     /// Some may be left as they were.
-    pub async fn rejudge(&self, login: &str) {
+    pub async fn rejudge(&self, login: &str, asker: &str) {
         if self.auth.store.now().get(login).is_none() {
             self.throw_out(login);
             return;
         }
         for connection in self.connections.of_login(login) {
+            let asks = connection.mqtt_id().as_deref() == Some(asker);
+            if !asks && !self.is_proved(&connection, login) {
+                tracing::info!(login, "connection ended: its password or key was replaced");
+                tokio::spawn(connection.throw_out(Why::Administrative));
+                continue;
+            }
             for filter in connection.filters() {
                 self.rejudge_filter(&connection, &filter).await;
             }
         }
+    }
+
+    /// Whether that by which the connection logged in still lets `login` in.
+    fn is_proved(&self, connection: &Connection, login: &str) -> bool {
+        let clients = self.auth.store.now();
+        connection
+            .proof
+            .get()
+            .is_some_and(|proof| still_proves(proof, login, &clients))
     }
 
     async fn rejudge_filter(&self, connection: &Connection, filter: &str) {
@@ -141,7 +159,7 @@ impl Hub {
         connection: &Connection,
         login: &str,
         password: Option<&[u8]>,
-    ) -> Result<&'static str, Refusal> {
+    ) -> Result<Proof, Refusal> {
         let clients = self.auth.store.now();
         let Some(entry) = clients.get(login).filter(|_| login != AUTH) else {
             // What might be a password takes as long as a wrong one of somebody known.
@@ -155,18 +173,18 @@ impl Hub {
             .get()
             .is_some_and(|name| name == login)
         {
-            return Ok("certificate");
+            return Ok(Proof::Certificate);
         }
         let password = password
             .filter(|p| !p.is_empty())
             .ok_or(Refusal::NoPassword)?;
         let text = std::str::from_utf8(password).map_err(|_| TokenError::Malformed);
         match text.and_then(|text| self.auth.tokens.admit(text.trim(), login, &clients)) {
-            Ok(()) => Ok("token"),
+            Ok(()) => Ok(Proof::Token(entry.profile.pub_key.trim().to_owned())),
             Err(TokenError::Malformed) => {
                 let hash = entry.password_hash.as_str();
                 if self.auth.passwords.fits(password, Some(hash)).await {
-                    Ok("password")
+                    Ok(Proof::Password(hash.to_owned()))
                 } else {
                     Err(Refusal::Password)
                 }
@@ -174,6 +192,14 @@ impl Hub {
             Err(error) => Err(Refusal::Token(error)),
         }
     }
+}
+
+fn still_proves(proof: &Proof, login: &str, clients: &Clients) -> bool {
+    clients.get(login).is_some_and(|entry| match proof {
+        Proof::Certificate => true,
+        Proof::Token(key) => entry.profile.pub_key.trim() == key,
+        Proof::Password(hash) => entry.password_hash == *hash,
+    })
 }
 
 fn is_token(password: &[u8]) -> bool {
@@ -189,6 +215,8 @@ enum Refusal {
     NoPassword,
     #[error("wrong password")]
     Password,
+    #[error("its password or key was replaced while it logged in")]
+    Replaced,
     #[error("the token is refused: {0}")]
     Token(TokenError),
     #[error("the MQTT client id must be the login, or the login, '-' and more")]
@@ -207,6 +235,7 @@ impl Refusal {
             Refusal::Unknown
             | Refusal::NoPassword
             | Refusal::Password
+            | Refusal::Replaced
             | Refusal::Token(_)
             | Refusal::NoLogin => ReasonCode::BadUsernameOrPassword,
             Refusal::ForeignId | Refusal::Taken => ReasonCode::ClientIdentifierNotValid,
@@ -234,7 +263,8 @@ impl Gate {
             .filter(|login| !login.is_empty());
         let login = login.ok_or(Refusal::NoLogin)?;
         let password = connect.password.as_deref();
-        let by = self.hub.admit(&self.connection, login, password).await?;
+        let proof = self.hub.admit(&self.connection, login, password).await?;
+        let by = proof.word();
         let mqtt_id = connect.client_id.as_str();
         if !fits_login(mqtt_id, login) {
             return Err(Refusal::ForeignId);
@@ -243,6 +273,11 @@ impl Gate {
             .connections
             .log_in(&self.connection, login, mqtt_id)
             .map_err(|Taken| Refusal::Taken)?;
+        // A change in this moment did not see the connection among those it ended.
+        let proof = self.connection.proof.get_or_init(|| proof);
+        if !still_proves(proof, login, &self.hub.auth.store.now()) {
+            return Err(Refusal::Replaced);
+        }
         tracing::debug!(login, mqtt_id, by, "logged in");
         Ok(login.to_owned())
     }
@@ -373,6 +408,7 @@ fn request_to_auth(event: &ClientPublishEvent) -> Option<Request> {
             sender: sender.to_owned(),
             payload: event.payload.clone(),
         },
+        from: event.client_id.to_string(),
         reply_to: event.response_topic.as_deref().map(str::to_owned),
         correlation: event.correlation_data.clone(),
         qos: event.qos,

@@ -22,6 +22,8 @@ pub enum Job {
 pub struct Request {
     /// What is asked.
     pub call: Call,
+    /// The MQTT client id of the connection it came by.
+    pub from: String,
     /// The response topic; none = no reply (T38).
     pub reply_to: Option<String>,
     /// Copied into the reply.

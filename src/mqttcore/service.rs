@@ -47,6 +47,7 @@ pub async fn serve(hub: Arc<Hub>, mut jobs: mpsc::Receiver<Job>) {
 async fn answer(hub: &Hub, request: Request) {
     let Request {
         call,
+        from,
         reply_to,
         correlation,
         qos,
@@ -60,7 +61,7 @@ async fn answer(hub: &Hub, request: Request) {
     }
     for effect in answer.iter().flat_map(|answer| &answer.effects) {
         match effect {
-            Effect::Rejudge(login) => hub.rejudge(login).await,
+            Effect::Rejudge(login) => hub.rejudge(login, &from).await,
             Effect::ThrowOut(login) => hub.throw_out(login),
         }
     }

@@ -1,14 +1,12 @@
 //! Capability `manageClients`: clients are added, shown, changed and removed.
 
 use bus::wire::{
-    AUTH, AddDeviceArgs, AddServiceArgs, AddUserArgs, ClientArgs, ClientPasswordArgs,
-    ClientProfile, ClientRoleArgs, CountReply, LAUNCHER, ProfileReply, ProfilesReply, TokenReply,
-    UpdateClientArgs,
+    AddDeviceArgs, AddServiceArgs, AddUserArgs, ClientArgs, ClientPasswordArgs, ClientProfile,
+    ClientRoleArgs, CountReply, ProfileReply, ProfilesReply, TokenReply, UpdateClientArgs,
 };
 
-use super::{Answer, Auth, AuthError, Call, Effect, clipped, now_ms};
+use super::{Answer, Auth, AuthError, Call, Effect, check_role, clipped, is_reserved, now_ms};
 use crate::clients::{DEVICE, SERVICE, USER};
-use crate::credentials::ADMIN;
 use crate::roles::{Role, is_login};
 
 impl Auth {
@@ -72,6 +70,7 @@ impl Auth {
         if args.user_id.is_empty() {
             return Err(AuthError::NoUserId);
         }
+        check_role(&args.role)?;
         // Hashed before anything is changed: a refused password adds no user.
         let hash = match args.password.as_str() {
             "" => None,
@@ -100,9 +99,10 @@ impl Auth {
         if !is_login(&id) {
             return Err(AuthError::BadId { id: clipped(&id) });
         }
-        if [AUTH, LAUNCHER, ADMIN].contains(&id.as_str()) {
+        if is_reserved(&id) {
             return Err(AuthError::Reserved { id });
         }
+        check_role(&profile.role)?;
         profile.token_validity_days = i64::from(self.tokens.validity.days(&profile.client_type));
         profile.updated_mse = now_ms();
         profile.pub_key = profile.pub_key.trim().to_owned();
@@ -128,6 +128,9 @@ impl Auth {
 
     async fn remove(&self, args: ClientArgs) -> Result<Answer, AuthError> {
         let id = args.client_id;
+        if is_reserved(&id) {
+            return Err(AuthError::Reserved { id });
+        }
         let (_, change) = self.store.change(|clients| clients.remove(&id));
         self.change_permissions(|permissions| permissions.forget(&id));
         self.store.kept(change).await?;
@@ -146,6 +149,18 @@ impl Auth {
             return Err(AuthError::ClientType {
                 found: clipped(&new.client_type),
             });
+        }
+        check_role(&new.role)?;
+        let known = self
+            .known(&id)
+            .map_err(|_| AuthError::NotFound { id: clipped(&id) })?;
+        let changes = |now: &str, new: &str| !new.is_empty() && new != now;
+        if is_reserved(&id)
+            && (changes(&known.role, &new.role)
+                || changes(&known.client_type, &new.client_type)
+                || changes(&known.pub_key, &new.pub_key))
+        {
+            return Err(AuthError::Reserved { id });
         }
         self.update(&id, |known| {
             for (field, value) in [
@@ -168,6 +183,10 @@ impl Auth {
 
     async fn update_role(&self, args: ClientRoleArgs) -> Result<Answer, AuthError> {
         let (id, role) = (args.client_id, args.role);
+        check_role(&role)?;
+        if is_reserved(&id) {
+            return Err(AuthError::Reserved { id });
+        }
         self.update(&id, |known| known.role = role).await?;
         Ok(Answer::default().and(Effect::Rejudge(id)))
     }
@@ -190,7 +209,7 @@ impl Auth {
     pub(super) async fn set_password(&self, id: &str, password: &str) -> Result<Answer, AuthError> {
         let hash = self.passwords.hash(password).await?;
         self.store_hash(id, hash).await?;
-        Ok(Answer::default())
+        Ok(Answer::default().and(Effect::Rejudge(id.to_owned())))
     }
 
     async fn store_hash(&self, id: &str, hash: String) -> Result<(), AuthError> {

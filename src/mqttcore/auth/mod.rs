@@ -15,14 +15,15 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use bus::golang::{self, DecodeError, GoValue};
-use bus::wire::{MANAGE_CLIENTS, PROFILE, ROLES};
+use bus::wire::{AUTH, LAUNCHER, MANAGE_CLIENTS, PROFILE, ROLES};
 use thiserror::Error;
 
 pub use passwords::Passwords;
 pub use tokens::{Tokens, Validity};
 
 use crate::connections::lock;
-use crate::roles::Permissions;
+use crate::credentials::ADMIN;
+use crate::roles::{Permissions, Role};
 use crate::store::{Store, StoreError};
 
 /// One request.
@@ -116,6 +117,14 @@ pub enum AuthError {
     BadId {
         /// At most 64 characters of it.
         id: String,
+    },
+    /// A role nobody has: stored, it would silently be none.
+    #[error(
+        "unknown role '{found}'; there are viewer, operator, manager, admin, device and service"
+    )]
+    BadRole {
+        /// At most 64 characters of it.
+        found: String,
     },
     /// An id of the core itself (T46).
     #[error("client ID '{id}' is reserved")]
@@ -277,6 +286,22 @@ impl Call {
             capability: self.capability.clone(),
         }
     }
+}
+
+/// Whether a login is one the hub itself needs, so that its rights are not to be changed from outside (T46).
+fn is_reserved(id: &str) -> bool {
+    [AUTH, LAUNCHER, ADMIN].contains(&id)
+}
+
+/// # Errors
+/// The word is no role; none at all is one.
+fn check_role(word: &str) -> Result<(), AuthError> {
+    if !word.is_empty() && Role::from_word(word) == Role::Nobody {
+        return Err(AuthError::BadRole {
+            found: clipped(word),
+        });
+    }
+    Ok(())
 }
 
 /// What of a stranger's text goes into a reply (spec §8).

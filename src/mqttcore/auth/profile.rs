@@ -5,7 +5,7 @@ use bus::wire::{
     ServicePermissionsArgs, TokenReply,
 };
 
-use super::{Answer, Auth, AuthError, Call, clipped};
+use super::{Answer, Auth, AuthError, Call, Effect, clipped};
 use crate::clients::SERVICE;
 use crate::roles::{Role, is_login};
 
@@ -43,7 +43,7 @@ impl Auth {
                     args.new_pub_key.trim().clone_into(&mut known.pub_key);
                 })
                 .await?;
-                Ok(Answer::default())
+                Ok(Answer::default().and(Effect::Rejudge(id.to_owned())))
             }
             _ => Err(call.unknown_method()),
         }
@@ -65,7 +65,7 @@ impl Auth {
         Err(AuthError::Login { id: clipped(id) })
     }
 
-    fn known(&self, id: &str) -> Result<ClientProfile, AuthError> {
+    pub(super) fn known(&self, id: &str) -> Result<ClientProfile, AuthError> {
         let clients = self.store.now();
         let entry = clients.get(id);
         entry

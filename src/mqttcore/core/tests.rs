@@ -575,6 +575,104 @@ async fn rights_that_change_hold_for_open_connections() {
 }
 
 #[tokio::test]
+async fn connections_end_when_that_by_which_they_logged_in_is_replaced() {
+    let home = Home::new();
+    let core = home.start().await;
+    let mut admin = home.client(&core, "admin").await;
+    add_user(&mut admin, "joe", "viewer").await;
+    add_user(&mut admin, "ann", "viewer").await;
+    let mut ann = user(&core, "ann").await;
+    let mut other = user(&core, "joe").await;
+    let mut joe = Client::connect(&core, "joe", "joe-2", "secret-joe")
+        .await
+        .unwrap();
+    let gone = |packet: Option<Packet>| matches!(packet, Some(Packet::Disconnect(d)) if d.reason_code as u8 == 0x98);
+
+    // Who changes its own password stays; whoever else came in by the old one does not.
+    let new = r#"{"newPassword":"secret-2"}"#;
+    let reply = joe.request("rpc/auth/profile/updatePassword", new).await;
+    assert_eq!(reply, ("json".to_owned(), String::new()));
+    assert!(gone(other.receive().await));
+    assert_eq!(joe.subscribe("event/+/+/+/#").await, 1);
+    let again = Client::connect(&core, "joe", "joe-3", "secret-joe").await;
+    assert_eq!(again.err(), Some(REFUSED));
+    let by_admin = r#"{"clientID":"joe","password":"secret-3"}"#;
+    admin
+        .request("rpc/auth/manageClients/updateClientPassword", by_admin)
+        .await;
+    assert!(gone(joe.receive().await));
+
+    // A key that is replaced ends those with a token for the old one; the same key again ends nobody.
+    let key = KeyPair::generate().unwrap().public_text();
+    let args = format!(r#"{{"serviceID":"svc","displayName":"plugin","pubKey":"{key}"}}"#);
+    let token = admin.ask(ADD_SERVICE, &args).await["token"].clone();
+    let token = token.as_str().unwrap();
+    let mut service = Client::connect(&core, "svc", "svc", token).await.unwrap();
+    admin.ask(ADD_SERVICE, &args).await;
+    assert_eq!(service.publish("event/svc/a/b/svc", "1").await, 0);
+    add_service(&mut admin, "svc").await;
+    assert!(gone(service.receive().await));
+    assert_eq!(
+        ann.subscribe("event/+/+/+/#").await,
+        1,
+        "is no one's concern"
+    );
+    core.stop().await;
+}
+
+#[tokio::test]
+async fn roles_are_known_words_and_the_hubs_own_accounts_keep_theirs() {
+    let home = Home::new();
+    let core = home.start().await;
+    let mut admin = home.client(&core, "admin").await;
+    add_user(&mut admin, "joe", "viewer").await;
+    let unknown =
+        "unknown role 'boss'; there are viewer, operator, manager, admin, device and service";
+    let reserved = "client ID 'admin' is reserved";
+    for (method, args, text) in [
+        ("addUser", r#"{"userID":"x","role":"boss"}"#, unknown),
+        ("updateRole", r#"{"clientID":"joe","role":"boss"}"#, unknown),
+        (
+            "updateClient",
+            r#"{"clientID":"joe","profile":{"clientID":"joe","role":"boss"}}"#,
+            unknown,
+        ),
+        (
+            "updateRole",
+            r#"{"clientID":"admin","role":"viewer"}"#,
+            reserved,
+        ),
+        ("removeClient", r#"{"clientID":"admin"}"#, reserved),
+        (
+            "updateClient",
+            r#"{"clientID":"admin","profile":{"clientID":"admin","role":"viewer"}}"#,
+            reserved,
+        ),
+    ] {
+        let found = admin
+            .fail(&format!("rpc/auth/manageClients/{method}"), args)
+            .await;
+        assert_eq!(found, text, "{method} {args}");
+    }
+    let args = r#"{"clientID":"admin","profile":{"clientID":"admin","displayName":"Boss","role":"admin"}}"#;
+    admin
+        .request("rpc/auth/manageClients/updateClient", args)
+        .await;
+    let args = r#"{"clientID":"joe","profile":{"clientID":"joe","role":"operator","tokenValidityDays":7}}"#;
+    admin
+        .request("rpc/auth/manageClients/updateClient", args)
+        .await;
+    let profiles = admin.ask("rpc/auth/manageClients/getProfiles", "").await;
+    assert_eq!(profiles["profiles"][0]["displayName"], "Boss");
+    let joe = &profiles["profiles"][2];
+    assert_eq!(
+        (&joe["clientID"], &joe["role"], &joe["tokenValidityDays"]),
+        (&"joe".into(), &"operator".into(), &7.into())
+    );
+    core.stop().await;
+}
+
+#[tokio::test]
 async fn only_what_is_subscribed_is_remembered() {
     let home = Home::new();
     let core = home.start().await;
