@@ -6,10 +6,12 @@
 mod section;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::auth::Validity;
+use crate::limits::Limits;
 use section::{Problem, Section, quoted};
 
 /// The abstract socket of the original, without the leading `@` (HP 1.12).
@@ -53,6 +55,8 @@ pub struct Config {
     pub ws_port_may_be_taken: bool,
     /// Port of MQTT without TLS on the loopback addresses, 0 = a free one; none = there is none.
     pub loopback_port: Option<u16>,
+    /// What the core allows at most.
+    pub limits: Limits,
     /// Name of the abstract socket; none = there is none.
     pub abstract_socket: Option<String>,
     /// File of the clients; relative to `{stores}/auth`.
@@ -129,6 +133,7 @@ impl Config {
             ws_port: None,
             ws_port_may_be_taken: false,
             loopback_port: None,
+            limits: Limits::default(),
             abstract_socket: None,
             password_file: PathBuf::new(),
             validity: Validity::default(),
@@ -178,7 +183,56 @@ impl Config {
         self.ignore(data_dir.is_some(), "mqttserver.dataDir");
         let no_start: Option<bool> = server.take("noAutoStart", problems);
         self.ignore(no_start == Some(true), "mqttserver.noAutoStart");
+        let limits = server.part("limits", problems);
+        self.decode_limits(limits, problems);
         server.finish(problems);
+    }
+
+    fn decode_limits(&mut self, mut limits: Section, problems: &mut Vec<Problem>) {
+        const MIB: usize = 1024 * 1024;
+        let Limits {
+            not_logged_in,
+            login,
+            packet_bytes,
+            in_flight,
+            subscriptions,
+            filter_bytes,
+            shared_filters,
+            retained_messages,
+            retained_bytes,
+            queued_messages,
+            queued_bytes,
+            waiting_requests,
+            free_guesses,
+            guess_delay,
+            guess_delay_max,
+        } = &mut self.limits;
+        for (key, limit, range) in [
+            ("notLoggedIn", not_logged_in, 1..=65_536),
+            ("packetBytes", packet_bytes, 1024..=256 * MIB),
+            ("subscriptions", subscriptions, 1..=1_000_000),
+            ("filterBytes", filter_bytes, 64..=65_535),
+            ("sharedFilters", shared_filters, 1..=1_000_000),
+            ("retainedMessages", retained_messages, 1..=10_000_000),
+            ("retainedBytes", retained_bytes, 1..=256 * MIB),
+            ("queuedMessages", queued_messages, 1..=10_000_000),
+            ("queuedBytes", queued_bytes, 1024..=4096 * MIB),
+            ("waitingRequests", waiting_requests, 1..=1_000_000),
+        ] {
+            limits.take_within(key, limit, range, problems);
+        }
+        limits.take_within("inFlight", in_flight, 1..=65_535, problems);
+        limits.take_within("freeGuesses", free_guesses, 1..=1_000_000, problems);
+        for (key, limit, range) in [
+            ("loginSeconds", login, 1..=600),
+            ("guessDelaySeconds", guess_delay, 1..=3600),
+            ("guessDelayMaxSeconds", guess_delay_max, 1..=86_400),
+        ] {
+            let mut seconds = limit.as_secs();
+            limits.take_within(key, &mut seconds, range, problems);
+            *limit = Duration::from_secs(seconds);
+        }
+        limits.finish(problems);
     }
 
     fn decode_auth(&mut self, mut auth: Section, problems: &mut Vec<Problem>) {
@@ -286,6 +340,43 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
         assert!(free.ws_port_may_be_taken);
         assert_eq!(free.loopback_port, Some(1883));
         assert!(off.without_effect.is_empty());
+    }
+
+    #[test]
+    fn every_limit_has_a_key_and_a_range() {
+        assert_eq!(Config::default().limits, Limits::default());
+        let text = "mqttserver: {limits: {notLoggedIn: 1, loginSeconds: 2, packetBytes: 2048, inFlight: 4, \
+            subscriptions: 5, filterBytes: 66, sharedFilters: 7, retainedMessages: 8, retainedBytes: 9, \
+            queuedMessages: 10, queuedBytes: 2050, waitingRequests: 12, freeGuesses: 13, guessDelaySeconds: 14, \
+            guessDelayMaxSeconds: 15}}";
+        let second = Duration::from_secs(1);
+        let expected = Limits {
+            not_logged_in: 1,
+            login: 2 * second,
+            packet_bytes: 2048,
+            in_flight: 4,
+            subscriptions: 5,
+            filter_bytes: 66,
+            shared_filters: 7,
+            retained_messages: 8,
+            retained_bytes: 9,
+            queued_messages: 10,
+            queued_bytes: 2050,
+            waiting_requests: 12,
+            free_guesses: 13,
+            guess_delay: 14 * second,
+            guess_delay_max: 15 * second,
+        };
+        assert_eq!(parse(text).unwrap().limits, expected);
+        let error = parse("mqttserver: {limits: {notLoggedIn: 0, inFlight: 70000, login: 1}}");
+        let error = error.unwrap_err();
+        for part in [
+            "mqttserver.limits.notLoggedIn: is 0; expected a whole number, 1 to 65536",
+            "mqttserver.limits.inFlight: is 70000; expected a whole number, 1 to 65535",
+            "mqttserver.limits.login: is no known key",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

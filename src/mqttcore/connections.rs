@@ -15,8 +15,6 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 
-/// The most connections of one door that may be between accept and login.
-pub const MAX_STRANGERS: usize = 128;
 /// How long a connection that was asked to leave may take before it is cut.
 pub const LEAVE_GRACE: Duration = Duration::from_millis(100);
 
@@ -247,13 +245,25 @@ struct Owner {
 }
 
 /// All open connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connections {
+    /// The most connections of one door that may be between accept and login.
+    most_strangers: usize,
     known: Mutex<Known>,
     next: AtomicU64,
 }
 
 impl Connections {
+    /// None yet.
+    #[must_use]
+    pub fn new(most_strangers: usize) -> Self {
+        Connections {
+            most_strangers,
+            known: Mutex::default(),
+            next: AtomicU64::new(0),
+        }
+    }
+
     /// Registers a connection that was just accepted. When too many of its door have not logged in yet, the oldest of
     /// those is cut.
     #[must_use]
@@ -277,7 +287,7 @@ impl Connections {
             .range((door, 0)..=(door, u64::MAX))
             .map(|(_, number)| *number)
             .collect();
-        if of_door.len() > MAX_STRANGERS
+        if of_door.len() > self.most_strangers
             && let Some(oldest) = of_door.first()
         {
             known.strangers.remove(&(door, *oldest));
@@ -379,7 +389,7 @@ mod tests {
 
     #[test]
     fn an_id_belongs_to_one_login_while_any_connection_has_it() {
-        let connections = Connections::default();
+        let connections = Connections::new(8);
         let [first, second, thief] = [(); 3].map(|()| connections.open(Door::Local));
         assert_eq!(connections.log_in(&first, "a", "a-b-1"), Ok(()));
         assert_eq!(connections.log_in(&thief, "a-b", "a-b-1"), Err(Taken));
@@ -396,13 +406,11 @@ mod tests {
 
     #[test]
     fn the_oldest_stranger_of_a_door_makes_room() {
-        let connections = Connections::default();
+        let connections = Connections::new(16);
         let local = connections.open(Door::Local);
         let known = connections.open(Door::Network);
         connections.log_in(&known, "a", "a").unwrap();
-        let strangers: Vec<_> = (0..=MAX_STRANGERS)
-            .map(|_| connections.open(Door::Network))
-            .collect();
+        let strangers: Vec<_> = (0..=16).map(|_| connections.open(Door::Network)).collect();
         let cut: Vec<bool> = strangers.iter().map(|s| s.cut.is_cut()).collect();
         assert_eq!(cut.iter().filter(|cut| **cut).count(), 1);
         assert!(cut[0]);

@@ -30,15 +30,15 @@ use crate::config::Config;
 use crate::connections::{Connections, Why};
 use crate::credentials::{self, CredentialError, Credentials};
 use crate::folders::{FolderError, Folders};
+use crate::guesses::Guesses;
 use crate::hub::{Hub, Reports};
-use crate::job::{Job, WAITING};
+use crate::job::Job;
+use crate::limits::Limits;
 use crate::listen::{self, Entry, Floor, ListenError, Purpose};
 use crate::store::{Store, StoreError};
 use crate::stream::Numbers;
 use crate::{service, tls};
 
-/// A connection that has not logged in after that is closed (spec §7).
-pub const LOGIN_LIMIT: Duration = Duration::from_secs(10);
 /// How long clients may take to read the goodbye at the end.
 const GOODBYE: Duration = Duration::from_millis(50);
 /// How long their tasks may take after being cut.
@@ -51,19 +51,13 @@ pub struct Settings {
     pub folders: Folders,
     /// What the configuration file says.
     pub config: Config,
-    /// From accept to login.
-    pub login_limit: Duration,
 }
 
 impl Settings {
-    /// With the time limits of the specification.
+    /// A core of that home.
     #[must_use]
     pub fn new(folders: Folders, config: Config) -> Self {
-        Settings {
-            folders,
-            config,
-            login_limit: LOGIN_LIMIT,
-        }
+        Settings { folders, config }
     }
 
     fn socket(&self) -> PathBuf {
@@ -200,7 +194,7 @@ impl Core {
         let acceptor = TlsAcceptor::from(credentials.tls()?);
         let tokens = Tokens::new(credentials.hub_key(), settings.config.validity);
         let auth = Auth::new(Arc::new(store), tokens);
-        let (floor, jobs) = assemble(auth, settings.login_limit)?;
+        let (floor, jobs) = assemble(auth, settings.config.limits.clone())?;
 
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&floor.hub.auth.store).keep());
@@ -398,42 +392,43 @@ async fn open_port(
 }
 
 /// Puts the parts of the library together (crates-mqtt §10).
-fn assemble(
-    auth: Auth,
-    login_limit: Duration,
-) -> Result<(Arc<Floor>, mpsc::Receiver<Job>), StartError> {
+fn assemble(auth: Auth, limits: Limits) -> Result<(Arc<Floor>, mpsc::Receiver<Job>), StartError> {
     let secret = rand::TryRngCore::try_next_u64(&mut rand::rngs::OsRng)?;
-    let (jobs, waiting) = mpsc::channel(WAITING);
-    let limits = QueueLimits {
-        max_messages: 4096,
-        max_bytes: 16 * 1024 * 1024,
+    let (jobs, waiting) = mpsc::channel(limits.waiting_requests);
+    let queues = QueueLimits {
+        max_messages: limits.queued_messages,
+        max_bytes: limits.queued_bytes,
     };
     let router = MessageRouter::new()
-        .with_fallback_queue_limits(limits)
-        .with_retained_limits(1024, 64 * 1024);
+        .with_fallback_queue_limits(queues)
+        .with_retained_limits(limits.retained_messages, limits.retained_bytes);
     let hub = Arc::new(Hub {
         auth,
-        connections: Connections::default(),
+        connections: Connections::new(limits.not_logged_in),
+        guesses: Guesses::new(&limits),
         router: Arc::new(router),
-        numbers: Arc::new(Numbers::new(secret)),
+        numbers: Arc::new(Numbers::new(secret, limits.packet_bytes)),
         jobs,
         shared: Mutex::default(),
+        limits,
     });
+    let limits = &hub.limits;
     let reports = Reports {
         hub: Arc::downgrade(&hub),
     };
     let broker = BrokerConfig {
-        max_packet_size: crate::MAX_PACKET + hub.numbers.stamp.overhead(),
+        max_packet_size: limits.packet_bytes + hub.numbers.stamp.overhead(),
         topic_alias_maximum: 0,
         session_expiry_interval: Duration::ZERO,
-        server_receive_maximum: Some(1024),
+        server_receive_maximum: Some(limits.in_flight),
         client_channel_capacity: 128,
-        max_subscriptions_per_client: 1024,
+        max_subscriptions_per_client: limits.subscriptions,
         sys_topics_enabled: false,
         event_handler: Some(Arc::new(reports)),
         ..BrokerConfig::default()
     };
-    let limits = ResourceLimits {
+    let login_limit = limits.login;
+    let resources = ResourceLimits {
         max_connections: usize::MAX,
         max_connections_per_ip: usize::MAX,
         max_message_rate_per_client: 0,
@@ -445,7 +440,7 @@ fn assemble(
         hub,
         broker: Arc::new(broker),
         stats: Arc::new(BrokerStats::new()),
-        monitor: Arc::new(ResourceMonitor::new(limits)),
+        monitor: Arc::new(ResourceMonitor::new(resources)),
         login_limit,
         closed: Notify::new(),
         endings: AtomicU64::new(0),

@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
@@ -24,11 +24,14 @@ use mqtt5::broker::router::MessageRouter;
 use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::auth::{Auth, Call};
 use crate::clients::Clients;
 use crate::connections::{Connection, Connections, Proof, Taken, Why, lock};
+use crate::guesses::{Guesses, TooEarly};
 use crate::job::{Job, Request};
+use crate::limits::Limits;
 use crate::roles::{Asker, fits_login};
 use crate::stream::Numbers;
 
@@ -40,6 +43,10 @@ pub struct Hub {
     pub auth: Auth,
     /// Who is connected.
     pub connections: Connections,
+    /// What it allows at most.
+    pub limits: Limits,
+    /// Wrong passwords.
+    pub guesses: Guesses,
     /// The library's router.
     pub router: MessageRouterRef,
     /// The numbers of messages.
@@ -49,11 +56,6 @@ pub struct Hub {
     /// Every shared filter ever subscribed: the library keeps a counter of each for ever.
     pub shared: Mutex<HashSet<String>>,
 }
-
-/// The longest filter, in bytes.
-const MAX_FILTER: usize = 1024;
-/// The most shared filters in the life of a core.
-const MAX_SHARED: usize = 4096;
 
 /// The router, as the library wants it.
 pub type MessageRouterRef = Arc<MessageRouter>;
@@ -88,14 +90,14 @@ impl Hub {
 
     /// Whether the library's memory allows for this filter.
     fn has_room(&self, filter: &str) -> bool {
-        if filter.len() > MAX_FILTER {
+        if filter.len() > self.limits.filter_bytes {
             return false;
         }
         if !filter.starts_with("$share/") {
             return true;
         }
         let mut shared = lock(&self.shared);
-        if !shared.contains(filter) && shared.len() >= MAX_SHARED {
+        if !shared.contains(filter) && shared.len() >= self.limits.shared_filters {
             return false;
         }
         shared.insert(filter.to_owned());
@@ -159,12 +161,13 @@ impl Hub {
         connection: &Connection,
         login: &str,
         password: Option<&[u8]>,
+        address: IpAddr,
     ) -> Result<Proof, Refusal> {
         let clients = self.auth.store.now();
         let Some(entry) = clients.get(login).filter(|_| login != AUTH) else {
             // What might be a password takes as long as a wrong one of somebody known.
             if !password.is_some_and(is_token) {
-                self.auth.passwords.fits(b"", None).await;
+                self.fits(connection, login, b"", None, address).await?;
             }
             return Err(Refusal::Unknown);
         };
@@ -183,7 +186,10 @@ impl Hub {
             Ok(()) => Ok(Proof::Token(entry.profile.pub_key.trim().to_owned())),
             Err(TokenError::Malformed) => {
                 let hash = entry.password_hash.as_str();
-                if self.auth.passwords.fits(password, Some(hash)).await {
+                if self
+                    .fits(connection, login, password, Some(hash), address)
+                    .await?
+                {
                     Ok(Proof::Password(hash.to_owned()))
                 } else {
                     Err(Refusal::Password)
@@ -191,6 +197,31 @@ impl Hub {
             }
             Err(error) => Err(Refusal::Token(error)),
         }
+    }
+
+    /// Whether the password is right; waits until it may be tried.
+    async fn fits(
+        &self,
+        connection: &Connection,
+        login: &str,
+        password: &[u8],
+        hash: Option<&str>,
+        address: IpAddr,
+    ) -> Result<bool, Refusal> {
+        let has_no_password = hash.is_some_and(str::is_empty);
+        let attempt = self
+            .guesses
+            .begin(login, has_no_password, address, Instant::now())
+            .map_err(|TooEarly| Refusal::TooEarly)?;
+        tokio::select! {
+            () = tokio::time::sleep_until(attempt.at) => {}
+            () = connection.cut.wait() => return Err(Refusal::Gone),
+        }
+        let fits = self.auth.passwords.fits(password, hash).await;
+        if fits {
+            self.guesses.right(&attempt, Instant::now());
+        }
+        Ok(fits)
     }
 }
 
@@ -217,6 +248,10 @@ enum Refusal {
     Password,
     #[error("its password or key was replaced while it logged in")]
     Replaced,
+    #[error("too many wrong passwords of late; it may try again in half a minute")]
+    TooEarly,
+    #[error("it took too long")]
+    Gone,
     #[error("the token is refused: {0}")]
     Token(TokenError),
     #[error("the MQTT client id must be the login, or the login, '-' and more")]
@@ -238,6 +273,7 @@ impl Refusal {
             | Refusal::Replaced
             | Refusal::Token(_)
             | Refusal::NoLogin => ReasonCode::BadUsernameOrPassword,
+            Refusal::TooEarly | Refusal::Gone => ReasonCode::ConnectionRateExceeded,
             Refusal::ForeignId | Refusal::Taken => ReasonCode::ClientIdentifierNotValid,
             Refusal::Version => ReasonCode::UnsupportedProtocolVersion,
         }
@@ -253,7 +289,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    async fn log_in(&self, connect: &ConnectPacket) -> Result<String, Refusal> {
+    async fn log_in(&self, connect: &ConnectPacket, address: IpAddr) -> Result<String, Refusal> {
         if connect.protocol_version != 5 {
             return Err(Refusal::Version);
         }
@@ -263,7 +299,8 @@ impl Gate {
             .filter(|login| !login.is_empty());
         let login = login.ok_or(Refusal::NoLogin)?;
         let password = connect.password.as_deref();
-        let proof = self.hub.admit(&self.connection, login, password).await?;
+        let admitted = self.hub.admit(&self.connection, login, password, address);
+        let proof = admitted.await?;
         let by = proof.word();
         let mqtt_id = connect.client_id.as_str();
         if !fits_login(mqtt_id, login) {
@@ -287,10 +324,10 @@ impl AuthProvider for Gate {
     fn authenticate<'a>(
         &'a self,
         connect: &'a ConnectPacket,
-        _address: SocketAddr,
+        address: SocketAddr,
     ) -> Later<'a, mqtt5::Result<AuthResult>> {
         Box::pin(async move {
-            Ok(match self.log_in(connect).await {
+            Ok(match self.log_in(connect, address.ip()).await {
                 Ok(login) => AuthResult::success_with_user(login),
                 Err(refusal) => {
                     let login: String = connect

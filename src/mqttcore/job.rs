@@ -1,13 +1,11 @@
 //! What the broker hands to the auth service.
 //!
-//! Invariant: at most [`WAITING`] of it is on its way.
+//! Invariant: at most `limits.waitingRequests` of it is on its way.
 
 use crate::auth::Call;
 use bytes::Bytes;
 use mqtt5::QoS;
 
-/// How many requests wait unread.
-pub const WAITING: usize = 1024;
 /// What the auth service has to do.
 #[derive(Debug)]
 pub enum Job {

@@ -15,8 +15,10 @@ pub mod connections;
 pub mod core;
 pub mod credentials;
 pub mod folders;
+mod guesses;
 pub mod hub;
 pub mod job;
+pub mod limits;
 pub mod listen;
 pub mod packet;
 pub mod roles;
@@ -30,9 +32,6 @@ pub use cli::run;
 pub use config::Config;
 pub use core::{Core, Settings, StartError};
 pub use folders::Folders;
-
-/// The largest packet a client may send, in bytes.
-pub const MAX_PACKET: usize = 4 * 1024 * 1024;
 
 /// An error with its sources on one line, as the operator sees it.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

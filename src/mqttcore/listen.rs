@@ -253,7 +253,12 @@ impl Entry {
     }
 
     /// Goes through the handshakes.
-    async fn enter(&self, stream: TcpStream, connection: &Connection) -> io::Result<Box<dyn Raw>> {
+    async fn enter(
+        &self,
+        stream: TcpStream,
+        connection: &Connection,
+        max_packet: usize,
+    ) -> io::Result<Box<dyn Raw>> {
         let acceptor = match self {
             Entry::Plain => return Ok(Box::new(stream)),
             Entry::Tls(acceptor) | Entry::Web(acceptor) => acceptor,
@@ -263,7 +268,7 @@ impl Entry {
         let (stream, name): (Box<dyn Raw>, _) = match self {
             Entry::Plain | Entry::Tls(_) => (Box::new(stream), name),
             Entry::Web(_) => {
-                let accepted = websocket::accept(stream, crate::MAX_PACKET).await;
+                let accepted = websocket::accept(stream, max_packet).await;
                 let (stream, is_foreign) = accepted.map_err(io::Error::other)?;
                 (Box::new(stream), name.filter(|_| !is_foreign))
             }
@@ -323,8 +328,10 @@ async fn serve_network(
     let visit = Visit::begin(floor, Arc::clone(&connection), deadline);
     // Or calls wait for delayed acknowledgements (crates-mqtt §2).
     let _ = stream.set_nodelay(true);
+    let max_packet = visit.floor.hub.limits.packet_bytes;
+    let entering = entry.enter(stream, &connection, max_packet);
     let entered = tokio::select! {
-        entered = tokio::time::timeout_at(deadline, entry.enter(stream, &connection)) => entered,
+        entered = tokio::time::timeout_at(deadline, entering) => entered,
         () = connection.cut.wait() => return,
     };
     match entered {

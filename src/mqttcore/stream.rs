@@ -36,15 +36,18 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Numbers {
     /// Under which name numbers travel.
     pub stamp: Stamp,
+    /// The largest packet that is numbered, in bytes.
+    pub max_packet: usize,
     next: AtomicU64,
 }
 
 impl Numbers {
-    /// Numbers under a random name.
+    /// Numbers under a random name; packets that are larger than `max_packet` are the library's to refuse.
     #[must_use]
-    pub fn new(secret: u64) -> Self {
+    pub fn new(secret: u64, max_packet: usize) -> Self {
         Numbers {
             stamp: Stamp::new(secret),
+            max_packet,
             next: AtomicU64::new(0),
         }
     }
@@ -185,7 +188,7 @@ impl Stream {
             }
         };
         // What is too big is refused by its header: nothing of it is kept here.
-        if header.kind() == PUBLISH && header.body <= crate::MAX_PACKET {
+        if header.kind() == PUBLISH && header.body <= self.numbers.max_packet {
             let stamp = &self.numbers.stamp;
             match stamp.number(&self.received, header, self.numbers.next()) {
                 Parsed::Done(numbered) => {

@@ -3,6 +3,7 @@
 //! Invariant: every key of the file is either taken or told to be unknown, so that all problems are known at once.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
@@ -161,6 +162,27 @@ impl Section {
             self.refuse(key, &shown(&value), T::EXPECTED, problems);
         }
         read
+    }
+
+    /// Puts the value of `key` into `to` when it is given and within `range`.
+    pub(super) fn take_within<T: Copy + PartialOrd + fmt::Display + TryFrom<u64>>(
+        &mut self,
+        key: &'static str,
+        to: &mut T,
+        range: RangeInclusive<T>,
+        problems: &mut Vec<Problem>,
+    ) {
+        let Some(value) = self.anything(key) else {
+            return;
+        };
+        let read = value.as_u64().and_then(|number| T::try_from(number).ok());
+        match read.filter(|number| range.contains(number)) {
+            Some(number) => *to = number,
+            None => {
+                let expected = format!("a whole number, {} to {}", range.start(), range.end());
+                self.refuse(key, &shown(&value), &expected, problems);
+            }
+        }
     }
 
     /// Notes that a value is none of those that can be.

@@ -291,7 +291,7 @@ async fn websockets_carry_the_same_as_tls() {
 async fn who_is_silent_in_the_middle_of_a_websocket_is_closed_too() {
     let mut home = Home::new();
     home.settings.config.ws_port = Some(0);
-    home.settings.login_limit = std::time::Duration::from_millis(500);
+    home.settings.config.limits.login = std::time::Duration::from_millis(500);
     let core = home.start().await;
     let address = ("127.0.0.1", core.ws_port().unwrap());
     let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -338,6 +338,86 @@ async fn a_websocket_port_in_use_stops_the_start_unless_nobody_asked_for_it() {
     home.settings.config.ws_port_may_be_taken = true;
     let core = home.start().await;
     assert_eq!(core.ws_port(), None);
+    core.stop().await;
+}
+
+#[tokio::test]
+async fn guessing_is_slow_and_harms_nobody_who_was_here_before() {
+    const SLOW: u8 = 0x9f;
+    let mut home = Home::new();
+    home.settings.config.limits.free_guesses = 2;
+    home.settings.config.limits.guess_delay = std::time::Duration::from_secs(20);
+    let core = home.start().await;
+    let mut admin = home.client(&core, "admin").await;
+    add_user(&mut admin, "joe", "viewer").await;
+    add_user(&mut admin, "jim", "viewer").await;
+    drop(user(&core, "joe").await);
+    let login = |login: &'static str, password: &'static str| {
+        let core = &core;
+        async move { Client::connect(core, login, login, password).await.err() }
+    };
+    for _ in 0..3 {
+        assert_eq!(login("jim", "wrong").await, Some(REFUSED));
+    }
+    assert_eq!(login("jim", "secret-jim").await, Some(SLOW), "too early");
+    assert_eq!(login("nobody", "x").await, Some(SLOW), "the same address");
+    drop(user(&core, "joe").await);
+    let token = home.token("launcher");
+    assert!(
+        Client::connect(&core, "launcher", "launcher", &token)
+            .await
+            .is_ok(),
+        "tokens are not guessed"
+    );
+    for _ in 0..3 {
+        assert_eq!(login("joe", "wrong").await, Some(REFUSED));
+    }
+    assert_eq!(login("joe", "secret-joe").await, Some(SLOW));
+    core.stop().await;
+}
+
+#[tokio::test]
+async fn limits_hold_on_the_wire() {
+    const TOO_MUCH: u8 = 0x97;
+    let mut home = Home::new();
+    let limits = &mut home.settings.config.limits;
+    limits.not_logged_in = 3;
+    limits.packet_bytes = 8 * 1024;
+    limits.subscriptions = 2;
+    limits.filter_bytes = 64;
+    limits.retained_messages = 1;
+    limits.retained_bytes = 100;
+    let core = home.start().await;
+    let mut strangers = Vec::new();
+    for _ in 0..3 {
+        strangers.push(Client::raw(&core).await);
+    }
+    let mut service = home.client(&core, "launcher").await;
+    assert_eq!(strangers[0].read(&mut [0; 8]).await.unwrap_or(0), 0);
+    assert_eq!(service.subscribe("event/+/+/+/#").await, 1);
+    assert_eq!(service.subscribe("event/+/+/x/#").await, 1);
+    assert_eq!(service.subscribe("event/+/+/y/#").await, TOO_MUCH);
+    let long = format!("event/+/+/{}/#", "x".repeat(64));
+    assert_eq!(service.subscribe(&long).await, DENIED);
+    let mut retain = async |topic: &str, bytes: usize| {
+        let packet = PublishPacket::new(topic, vec![b'x'; bytes], QoS::AtLeastOnce);
+        service.publish_packet(packet.with_retain(true)).await
+    };
+    let topic = "event/launcher/t/n/launcher";
+    assert_eq!(retain(topic, 101).await, TOO_MUCH);
+    assert_eq!(retain(topic, 100).await, 0);
+    assert_eq!(retain("event/launcher/t/m/launcher", 1).await, TOO_MUCH);
+    assert_eq!(retain(topic, 99).await, 0, "in place of the first");
+    let packet = PublishPacket::new(topic, vec![b'x'; 9 * 1024], QoS::AtMostOnce);
+    let _ = service.send(Packet::Publish(packet)).await;
+    while service.receive().await.is_some() {}
+    assert!(
+        home.client(&core, "admin")
+            .await
+            .messages()
+            .await
+            .is_empty()
+    );
     core.stop().await;
 }
 
@@ -496,7 +576,7 @@ async fn overlapping_filters_get_one_copy() {
 #[tokio::test]
 async fn silent_clients_are_closed_and_delay_nobody() {
     let mut home = Home::new();
-    home.settings.login_limit = std::time::Duration::from_millis(300);
+    home.settings.config.limits.login = std::time::Duration::from_millis(300);
     let core = home.start().await;
     let mut silent = Client::raw(&core).await;
     let mut half = Client::raw(&core).await;

@@ -4,8 +4,8 @@ use tokio::io::DuplexStream;
 
 fn pair(size: usize) -> (DuplexStream, Stream, Arc<Connection>) {
     let (client, server) = tokio::io::duplex(size);
-    let connection = Connections::default().open(Door::Local);
-    let numbers = Arc::new(Numbers::new(1));
+    let connection = Connections::new(1).open(Door::Local);
+    let numbers = Arc::new(Numbers::new(1, 4096));
     let stream = Stream::new(Box::new(server), Arc::clone(&connection), numbers);
     (client, stream, connection)
 }
