@@ -158,6 +158,15 @@ impl Hub {
         patiently(|| command.output())
     }
 
+    /// Runs hubcli with a text as its standard input.
+    pub fn hubcli_with(&self, args: &[&str], input: &str) -> Output {
+        let file = self.path("input");
+        fs::write(&file, input).unwrap();
+        let mut command = Command::new(self.path("bin/hubcli"));
+        command.args(args);
+        patiently(|| command.stdin(fs::File::open(&file)?).output())
+    }
+
     /// Runs hubcli, which must succeed.
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.hubcli(args);

@@ -11,6 +11,7 @@ mod hub;
 mod lifecycle;
 #[path = "../common/packets.rs"]
 mod packets;
+mod people;
 mod survival;
 mod texts;
 mod wire;

@@ -83,6 +83,48 @@ enum Spoken {
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Add a user with role and generate a temporary password, which is shown once.
+    Addu {
+        /// Login of the user, and role: viewer, operator, manager or admin.
+        #[arg(value_name = "ID [ROLE]")]
+        args: Vec<String>,
+        /// viewer, operator, manager or admin; none = no rights yet.
+        #[arg(long, value_name = "ROLE")]
+        role: Option<String>,
+        /// Name for people.
+        #[arg(long, value_name = "TEXT")]
+        name: Option<String>,
+        /// Ask for the password on the terminal, or take a line of standard input, instead of generating one.
+        #[arg(long)]
+        password: bool,
+    },
+    /// List users, devices and services.
+    Lu {
+        #[arg(hide = true)]
+        rest: Vec<String>,
+    },
+    /// Remove a user, device or service. Careful, no confirmation.
+    Rmu {
+        /// Login.
+        #[arg(value_name = "ID")]
+        args: Vec<String>,
+    },
+    /// Change a password, which is asked for on the terminal or taken from a line of standard input.
+    Password {
+        /// Login.
+        #[arg(value_name = "ID")]
+        args: Vec<String>,
+        /// Generate one, which is shown once.
+        #[arg(long)]
+        generate: bool,
+    },
+    /// Change the role of a user.
+    #[command(visible_alias = "setrole")]
+    Role {
+        /// Login, and viewer, operator, manager, admin, device, service or none.
+        #[arg(value_name = "ID ROLE")]
+        args: Vec<String>,
+    },
 }
 
 /// What is to be done.
@@ -96,6 +138,40 @@ pub(super) enum Command {
     StartAll,
     /// Stop all but the core.
     StopAll,
+    /// Something with those who may log in.
+    People(People),
+}
+
+/// What can be done with those who may log in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum People {
+    /// Show all.
+    List,
+    Add(NewUser),
+    Remove(String),
+    /// A new password for one.
+    Password(String, Chosen),
+    /// A role for one; the empty word is none.
+    Role(String, String),
+}
+
+/// A user that is to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NewUser {
+    pub(super) id: String,
+    /// For people.
+    pub(super) name: String,
+    /// The empty word is none.
+    pub(super) role: String,
+    pub(super) password: Chosen,
+}
+
+/// Where a new password comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chosen {
+    /// Somebody types it, or it comes by standard input.
+    ByPeople,
+    ByChance,
 }
 
 /// What can be done with one plugin.
@@ -132,8 +208,8 @@ impl Cli {
 
 /// `-home x` and `-home=x` as the original takes them.
 fn with_two_dashes(arg: OsString) -> OsString {
-    const KNOWN: [&str; 8] = [
-        "home", "login", "server", "json", "nowrap", "loginfo", "help", "version",
+    const KNOWN: [&str; 10] = [
+        "home", "login", "server", "json", "nowrap", "loginfo", "help", "version", "role", "name",
     ];
     let known = arg.to_str().and_then(|text| {
         let name = text.strip_prefix('-')?;
@@ -154,6 +230,29 @@ impl Command {
             Spoken::Restart { names } => Command::one(Deed::Restart, names),
             Spoken::Enable { names } => Command::one(Deed::Enable, names),
             Spoken::Disable { names } => Command::one(Deed::Disable, names),
+            Spoken::Addu {
+                args,
+                role,
+                name,
+                password,
+            } => add_user(args, role.as_ref(), name.as_ref(), *password).map(Command::People),
+            Spoken::Lu { rest } if rest.is_empty() => Ok(Command::People(People::List)),
+            Spoken::Lu { .. } => Err(Failure::usage("too many arguments", "type: hubcli lu")),
+            Spoken::Rmu { args } => match args.as_slice() {
+                [id] => Ok(Command::People(People::Remove(id.clone()))),
+                _ => Err(Failure::usage(
+                    "expected 1 arguments",
+                    "type: hubcli rmu ID; hubcli lu shows who there is",
+                )),
+            },
+            Spoken::Password { args, generate } => password(args, *generate).map(Command::People),
+            Spoken::Role { args } => match args.as_slice() {
+                [id, role] => Ok(Command::People(People::Role(id.clone(), role_word(role)?))),
+                _ => Err(Failure::usage(
+                    "expected 2 arguments",
+                    "type: hubcli role ID ROLE; hubcli lu shows who there is",
+                )),
+            },
         }
     }
 
@@ -172,6 +271,63 @@ impl Command {
             )),
             _ => Ok(Command::One(deed, name.clone())),
         }
+    }
+}
+
+fn add_user(
+    args: &[String],
+    role: Option<&String>,
+    name: Option<&String>,
+    asked: bool,
+) -> Result<People, Failure> {
+    let (id, role) = match args {
+        [id] => (id, role),
+        [id, role] => (id, Some(role)),
+        _ => {
+            return Err(Failure::usage(
+                "expected 1 or 2 arguments",
+                "type: hubcli addu ID ROLE, with one of the roles viewer, operator, manager, admin",
+            ));
+        }
+    };
+    Ok(People::Add(NewUser {
+        id: id.clone(),
+        name: name.cloned().unwrap_or_default(),
+        role: role_word(role.map_or("", String::as_str))?,
+        password: if asked {
+            Chosen::ByPeople
+        } else {
+            Chosen::ByChance
+        },
+    }))
+}
+
+fn password(args: &[String], generate: bool) -> Result<People, Failure> {
+    match args {
+        [id] if generate => Ok(People::Password(id.clone(), Chosen::ByChance)),
+        [id] => Ok(People::Password(id.clone(), Chosen::ByPeople)),
+        [id, _] => Err(Failure::usage(
+            "a password on the command line can be seen by every user of this machine",
+            format!(
+                "type: hubcli password {id}, and it is asked for; programs give it by standard input"
+            ),
+        )),
+        _ => Err(Failure::usage(
+            "expected 1 arguments",
+            "type: hubcli password ID; hubcli lu shows who there is",
+        )),
+    }
+}
+
+/// A role as the hub writes it; `none` is the empty word.
+fn role_word(word: &str) -> Result<String, Failure> {
+    match word {
+        "none" | "" => Ok(String::new()),
+        "viewer" | "operator" | "manager" | "admin" | "device" | "service" => Ok(word.to_owned()),
+        _ => Err(Failure::usage(
+            format!("unknown role '{word}'"),
+            "roles of users are viewer, operator, manager, admin and none; there are device and service, too",
+        )),
     }
 }
 
@@ -215,12 +371,53 @@ mod tests {
     }
 
     #[test]
+    fn people_are_understood() {
+        let joe = || "joe".to_owned();
+        let new = NewUser {
+            id: joe(),
+            name: "Joe".to_owned(),
+            role: "viewer".to_owned(),
+            password: Chosen::ByChance,
+        };
+        for line in [
+            "addu joe viewer --name Joe",
+            "addu --role viewer --name Joe joe",
+            "addu -role=viewer -name=Joe joe",
+        ] {
+            assert_eq!(command(line), Ok(Command::People(People::Add(new.clone()))));
+        }
+        for (line, people) in [
+            ("lu", People::List),
+            ("rmu joe", People::Remove(joe())),
+            ("password joe", People::Password(joe(), Chosen::ByPeople)),
+            (
+                "password --generate joe",
+                People::Password(joe(), Chosen::ByChance),
+            ),
+            ("role joe none", People::Role(joe(), String::new())),
+            ("setrole joe admin", People::Role(joe(), "admin".to_owned())),
+        ] {
+            assert_eq!(command(line), Ok(Command::People(people)), "{line}");
+        }
+    }
+
+    #[test]
     fn wrong_numbers_of_arguments_have_the_words_of_the_original() {
         for (line, text) in [
             ("ls a", "no arguments expected"),
             ("start", "expected service name"),
             ("stop a b", "expected service name"),
             ("restart all", "restart takes the name of one service"),
+            ("addu", "expected 1 or 2 arguments"),
+            ("lu a", "too many arguments"),
+            ("rmu", "expected 1 arguments"),
+            ("role joe", "expected 2 arguments"),
+            ("role joe boss", "unknown role 'boss'"),
+            ("addu joe boss", "unknown role 'boss'"),
+            (
+                "password joe secret",
+                "a password on the command line can be seen by every user of this machine",
+            ),
         ] {
             let failure = command(line).unwrap_err();
             assert_eq!(

@@ -7,7 +7,9 @@ mod cli;
 mod code;
 mod core;
 mod exit;
+mod people;
 mod say;
+mod secret;
 mod session;
 mod table;
 mod work;
@@ -70,6 +72,11 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
         {
             let again = || session::Session::open(cli, &folders);
             return core::perform(session, *deed, name, &view, again).await;
+        }
+        if let Command::People(wish) = &command {
+            let said = people::perform(&session, &secret::Asked, wish, &view).await;
+            session.close().await;
+            return said;
         }
         let said = work::perform(&session, &command, &view).await;
         session.close().await;

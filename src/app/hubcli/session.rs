@@ -6,12 +6,13 @@
 use super::cli::Cli;
 use super::code::ExitCode;
 use super::exit::Failure;
+use super::people::AskAuth;
 use crate::app::paths::Folders;
 use bus::client::{self, CallError, Client, Endpoint, Incoming, Options, Status};
 use bus::hub;
 use bus::rpc::{Reply, Request};
 use bus::topics::{MessageKind, Topic};
-use bus::wire::{LAUNCHER, MANAGE, NameArgs, READ};
+use bus::wire::{AUTH, LAUNCHER, MANAGE, NameArgs, READ};
 use std::cell::Cell;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -81,6 +82,22 @@ impl Session {
         tokio::time::timeout(within, self.client.disconnected())
             .await
             .is_ok()
+    }
+
+    /// Calls a method of the auth service, which answers as long as the core runs.
+    async fn auth(
+        &self,
+        capability: &str,
+        method: &str,
+        args: Vec<u8>,
+    ) -> Result<Vec<u8>, CallError> {
+        // The login was proved to be a level of a topic when the session was opened.
+        let topic = format!(
+            "{}/{AUTH}/{capability}/{method}/{}",
+            MessageKind::Rpc,
+            self.login
+        );
+        self.client.call(&topic, args, CALL_TIMEOUT).await
     }
 
     async fn call(&self, capability: &str, request: &Request) -> Result<Vec<u8>, Asked> {
@@ -179,6 +196,21 @@ impl Ask for Session {
     }
 }
 
+impl AskAuth for Session {
+    fn login(&self) -> &str {
+        &self.login
+    }
+
+    async fn ask(
+        &self,
+        capability: &str,
+        method: &str,
+        args: Vec<u8>,
+    ) -> Result<Vec<u8>, CallError> {
+        self.auth(capability, method, args).await
+    }
+}
+
 fn server(url: &str) -> Result<Endpoint, Failure> {
     url.parse().map_err(|error: client::EndpointError| {
         Failure::usage(
@@ -199,7 +231,7 @@ fn address(capability: &str, method: &str, login: &str) -> Result<String, Failur
         })
 }
 
-fn failure_of(error: &CallError) -> Failure {
+pub(super) fn failure_of(error: &CallError) -> Failure {
     let (exit, hint) = match error {
         CallError::Remote(_) => (ExitCode::Failed, "hubcli ls shows how all plugins fare"),
         CallError::NotAuthorized | CallError::Refused(_) => (

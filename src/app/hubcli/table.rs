@@ -46,6 +46,17 @@ impl Style {
 }
 
 impl Style {
+    /// A point in time (Unix ms) in words; empty for 0 and beyond all years.
+    pub(super) fn time(&self, ms: i64, format: &str) -> String {
+        match Timestamp::from_millisecond(ms) {
+            Ok(time) if ms != 0 => {
+                let zoned = time.to_zoned(self.zone.clone());
+                zoned.strftime(format).to_string()
+            }
+            Ok(_) | Err(_) => String::new(),
+        }
+    }
+
     /// For output that programs read.
     pub(super) fn for_programs() -> Self {
         Style {
@@ -229,16 +240,7 @@ impl Layout<'_> {
         } else {
             info.stop_time_mse
         };
-        if ms == 0 {
-            return String::new();
-        }
-        Timestamp::from_millisecond(ms).map_or_else(
-            |_| String::new(),
-            |time| {
-                let zoned = time.to_zoned(self.style.zone.clone());
-                zoned.strftime("%b %e %H:%M:%S.%3f").to_string()
-            },
-        )
+        self.style.time(ms, "%b %e %H:%M:%S.%3f")
     }
 
     fn next(&self, info: &PluginInfo) -> String {
@@ -265,7 +267,7 @@ fn shown(text: &str) -> String {
 }
 
 /// Filled up with spaces to a width on the terminal.
-fn padded(text: &str, width: usize) -> String {
+pub(super) fn padded(text: &str, width: usize) -> String {
     let missing = width.saturating_sub(text.width());
     format!("{text}{}", " ".repeat(missing))
 }

@@ -53,6 +53,7 @@ pub(super) async fn perform(
             })?;
             told(launcher, "All services stopped", view).await
         }
+        Command::People(_) => Err(unexpected()),
     }
 }
 
@@ -152,7 +153,7 @@ fn shown(plugins: &[PluginInfo], view: &View) -> String {
     }
 }
 
-fn line(json: &[u8]) -> String {
+pub(super) fn line(json: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(json).into_owned();
     text.push('\n');
     text
