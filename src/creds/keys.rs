@@ -276,7 +276,14 @@ impl fmt::Debug for PublicKey {
 /// # Errors
 /// The file and what is wrong with it; a key that cannot be used is an error, not a reason for a new one.
 pub fn load_or_create(certs: &Path, id: &str) -> Result<(KeyPair, KeyOrigin), KeyError> {
-    let paths = CredentialPaths::new(certs, id)?;
+    load_or_create_at(&CredentialPaths::new(certs, id)?)
+}
+
+/// As [`load_or_create`], for files elsewhere.
+///
+/// # Errors
+/// As there.
+pub fn load_or_create_at(paths: &CredentialPaths) -> Result<(KeyPair, KeyOrigin), KeyError> {
     let (pair, created) = load_or_create_key(&paths.key)?;
     let rewritten =
         atomic::write_if_different(&paths.public, pair.public_text().as_bytes(), PUBLIC_MODE)?;

@@ -41,6 +41,27 @@ pub enum ConfigError {
     },
 }
 
+/// Files of keys, certificates and tokens that are not where they are by default; relative to the certs folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyFiles {
+    /// The CA's certificate.
+    pub ca_cert: Option<PathBuf>,
+    /// The CA's key.
+    pub ca_key: Option<PathBuf>,
+    /// The certificate that clients are shown.
+    pub server_cert: Option<PathBuf>,
+    /// Its key.
+    pub server_key: Option<PathBuf>,
+    /// The administrator's key.
+    pub admin_key: Option<PathBuf>,
+    /// The administrator's token.
+    pub admin_token: Option<PathBuf>,
+    /// The launcher's key.
+    pub launcher_key: Option<PathBuf>,
+    /// The launcher's token.
+    pub launcher_token: Option<PathBuf>,
+}
+
 /// What a configuration file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -55,6 +76,8 @@ pub struct Config {
     pub ws_port_may_be_taken: bool,
     /// Port of MQTT without TLS on the loopback addresses, 0 = a free one; none = there is none.
     pub loopback_port: Option<u16>,
+    /// Files of keys, certificates and tokens elsewhere.
+    pub files: KeyFiles,
     /// What the core allows at most.
     pub limits: Limits,
     /// Name of the abstract socket; none = there is none.
@@ -133,6 +156,7 @@ impl Config {
             ws_port: None,
             ws_port_may_be_taken: false,
             loopback_port: None,
+            files: KeyFiles::default(),
             limits: Limits::default(),
             abstract_socket: None,
             password_file: PathBuf::new(),
@@ -140,13 +164,15 @@ impl Config {
             log_level: None,
             without_effect: Vec::new(),
         };
-        for (key, name) in [
-            ("caCertFile", "caCertFile"),
-            ("caKeyFile", "caKeyFile"),
-            ("serverCertFile", "serverCertFile"),
-            ("serverKeyFile", "serverKeyFile"),
+        for (key, to) in [
+            ("caCertFile", &mut config.files.ca_cert),
+            ("caKeyFile", &mut config.files.ca_key),
+            ("serverCertFile", &mut config.files.server_cert),
+            ("serverKeyFile", &mut config.files.server_key),
         ] {
-            config.ignore(file.take::<PathBuf>(key, problems).is_some(), name);
+            *to = file
+                .take(key, problems)
+                .filter(|path: &PathBuf| is_given(path));
         }
         config.ignore(file.anything("natsserver").is_some(), "natsserver");
         let mdns = file.take::<bool>("enableMDNS", problems);
@@ -256,13 +282,15 @@ impl Config {
         };
         let no_start: Option<bool> = auth.take("noAutoStart", problems);
         self.ignore(no_start == Some(true), "auth.noAutoStart");
-        for (key, name) in [
-            ("adminUserKeyFile", "auth.adminUserKeyFile"),
-            ("adminUserTokenFile", "auth.adminUserTokenFile"),
-            ("launcherKeyFile", "auth.launcherKeyFile"),
-            ("launcherTokenFile", "auth.launcherTokenFile"),
+        for (key, to) in [
+            ("adminUserKeyFile", &mut self.files.admin_key),
+            ("adminUserTokenFile", &mut self.files.admin_token),
+            ("launcherKeyFile", &mut self.files.launcher_key),
+            ("launcherTokenFile", &mut self.files.launcher_token),
         ] {
-            self.ignore(auth.take::<PathBuf>(key, problems).is_some(), name);
+            *to = auth
+                .take(key, problems)
+                .filter(|path: &PathBuf| is_given(path));
         }
         auth.finish(problems);
     }
@@ -273,6 +301,11 @@ impl Config {
             self.without_effect.push(key);
         }
     }
+}
+
+/// An empty path is none, as in the original.
+fn is_given(path: &Path) -> bool {
+    !path.as_os_str().is_empty()
 }
 
 #[cfg(test)]
@@ -306,11 +339,24 @@ serverKeyFile: d
 enableMDNS: true
 mqttserver: {host: box, port: 0, wsPort: 8885, logLevel: info, logFile: l, dataDir: d, noAutoStart: false, inMemUDSName: '@/x'}
 natsserver: {port: 4222, anything: 1}
-auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceTokenValidityDays: 2, userTokenValidityDays: 0, noAutoStart: false}
+auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceTokenValidityDays: 2, userTokenValidityDays: 0, noAutoStart: false,
+  adminUserKeyFile: e, adminUserTokenFile: f, launcherKeyFile: g, launcherTokenFile: ''}
 ";
         let config = parse(text).unwrap();
         assert_eq!((config.host.as_deref(), config.port), (Some("box"), 0));
         assert_eq!(config.ws_port, Some(8885));
+        let given = |name: &str| Some(PathBuf::from(name));
+        let files = KeyFiles {
+            ca_cert: given("a"),
+            ca_key: given("b"),
+            server_cert: given("c"),
+            server_key: given("d"),
+            admin_key: given("e"),
+            admin_token: given("f"),
+            launcher_key: given("g"),
+            launcher_token: None,
+        };
+        assert_eq!(config.files, files);
         assert!(!config.ws_port_may_be_taken);
         assert_eq!(config.abstract_socket.as_deref(), Some("/x"));
         assert_eq!(
@@ -324,10 +370,6 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
         assert_eq!(
             config.without_effect,
             [
-                "caCertFile",
-                "caKeyFile",
-                "serverCertFile",
-                "serverKeyFile",
                 "natsserver",
                 "enableMDNS",
                 "mqttserver.logFile",

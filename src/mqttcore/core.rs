@@ -136,7 +136,8 @@ fn prepare(settings: &Settings) -> Result<Prepared, StartError> {
     let lock = lock(&folder, settings)?;
     let store = Store::open(&passwords)?;
     let names = credentials::server_names(settings.config.host.as_deref());
-    let credentials = Credentials::prepare(&settings.folders.certs, &names)?;
+    let credentials =
+        Credentials::prepare(&settings.folders.certs, &settings.config.files, &names)?;
     Ok(Prepared {
         lock,
         credentials,

@@ -1,6 +1,7 @@
 //! The core's keys and certificates, and those of `launcher` and `admin` (HP 1.16–1.18).
 //!
-//! Invariants: never a new CA while `caCert.pem` exists (T35); `launcher.token` and `admin.token` are written after
+//! Invariants: a certificate of another CA that the configuration names is used as it is and never replaced; who verifies
+//! by `caCert.pem` of the certs folder verifies by the CA in use; never a new CA while `caCert.pem` exists (T35); `launcher.token` and `admin.token` are written after
 //! everything else and replaced in one step; no network is asked for names (T26).
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -9,17 +10,22 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bus::wire::{AUTH, ClientProfile, LAUNCHER, unix_ms};
-use creds::atomic::AtomicError;
-use creds::ca::{self, Ca, CaError, Server, ServerNames, ServerOrigin, Signing};
-use creds::files::{CredentialPaths, write_token};
+use creds::atomic::{self, AtomicError, PUBLIC_MODE};
+use creds::ca::{
+    self, Ca, CaError, CaFiles, Server, ServerFiles, ServerNames, ServerOrigin, Signing,
+};
+use creds::check::Certificate;
+use creds::files::{CA_CERT, CA_KEY, CredentialPaths, HUB_CERT, HUB_KEY, write_token};
 use creds::keys::{self, KeyError};
 use creds::{KeyPair, Secret, UnixTime};
 use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use thiserror::Error;
 
 use crate::auth::{AuthError, Validity};
 use crate::clients::{SERVICE, USER};
+use crate::config::KeyFiles;
 use crate::roles::Role;
 use crate::tls::{self, TlsError};
 
@@ -41,6 +47,24 @@ pub enum CredentialError {
     /// A token.
     #[error(transparent)]
     Token(#[from] AuthError),
+    /// `caCertFile` names another CA than the one all clients of this home verify the core by.
+    #[error(
+        "{path} is of another CA than {used}, which caCertFile names; move it away to have it replaced by a copy"
+    )]
+    OtherCa {
+        /// `caCert.pem` of the certs folder.
+        path: PathBuf,
+        /// The CA's certificate.
+        used: PathBuf,
+    },
+    /// A certificate or key for TLS that the configuration names.
+    #[error("{path} is no use for TLS: {fault}")]
+    Given {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: String,
+    },
 }
 
 /// Under which names this machine is reached.
@@ -88,14 +112,23 @@ fn outbound_address() -> Option<IpAddr> {
 /// What a core needs before it listens.
 #[derive(Debug)]
 pub struct Credentials {
-    certs: PathBuf,
     ca: Ca,
-    server: Server,
+    server: Shown,
     hub: Arc<KeyPair>,
     host: String,
     auth: KeyPair,
     launcher: KeyPair,
     admin: KeyPair,
+    tokens: [(&'static str, PathBuf); 2],
+}
+
+/// What TLS clients are shown.
+#[derive(Debug)]
+enum Shown {
+    /// Made here.
+    Ours(Box<Server>),
+    /// Another CA's, with those between it and the leaf.
+    Given(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
 }
 
 impl Credentials {
@@ -103,30 +136,56 @@ impl Credentials {
     ///
     /// # Errors
     /// The file, what is wrong and the way out. A CA or a key that is there is never replaced.
-    pub fn prepare(certs: &Path, names: &Names) -> Result<Credentials, CredentialError> {
+    pub fn prepare(
+        certs: &Path,
+        files: &KeyFiles,
+        names: &Names,
+    ) -> Result<Credentials, CredentialError> {
         let now = UnixTime::from(SystemTime::now());
-        let ca = ca::load_or_create_ca(certs, now)?;
+        let place = |given: &Option<PathBuf>, name: &str| match given {
+            Some(path) => certs.join(path),
+            None => certs.join(name),
+        };
+        let ca_files = CaFiles {
+            cert: place(&files.ca_cert, CA_CERT),
+            key: place(&files.ca_key, CA_KEY),
+        };
+        let ca = ca::load_or_create_ca_at(&ca_files, now)?;
+        provide_ca(certs, &ca_files.cert, &ca)?;
         if let Signing::Impossible(reason) = &ca.signing {
             tracing::warn!(reason = crate::chain(reason), "the CA can only verify");
         }
-        let server = ca::load_or_create_server(certs, &ca, &names.certificate, now)?;
-        match &server.origin {
-            ServerOrigin::Found => {}
-            ServerOrigin::Made { why } => tracing::info!(why, "hubCert.pem made"),
-            ServerOrigin::KeptInNeed { why, cause } => {
-                tracing::warn!(why, cause, "hubCert.pem cannot be renewed");
+        let server_files = ServerFiles {
+            cert: place(&files.server_cert, HUB_CERT),
+            key: place(&files.server_key, HUB_KEY),
+        };
+        let server = shown(&server_files, files, &ca, names, now)?;
+        // Tokens hang on this one wherever the key for TLS lies.
+        let (hub, _) = keys::load_or_create_key(&certs.join(HUB_KEY))?;
+        let account = |id: &str, key: &Option<PathBuf>, token: &Option<PathBuf>| {
+            let mut paths = CredentialPaths::new(certs, id).map_err(KeyError::from)?;
+            if let Some(key) = key {
+                paths.key = certs.join(key);
+                paths.public = paths.key.with_extension("pub");
             }
-        }
-        let hub = keys::load(&certs.join(creds::files::HUB_KEY))?;
+            if let Some(token) = token {
+                paths.token = certs.join(token);
+            }
+            let (key, _) = keys::load_or_create_at(&paths)?;
+            Ok::<_, KeyError>((key, paths.token))
+        };
+        let (launcher, launcher_token) =
+            account(LAUNCHER, &files.launcher_key, &files.launcher_token)?;
+        let (admin, admin_token) = account(ADMIN, &files.admin_key, &files.admin_token)?;
         Ok(Credentials {
-            certs: certs.to_owned(),
             ca,
             server,
             hub: Arc::new(hub),
             host: names.host.clone(),
             auth: KeyPair::generate()?,
-            launcher: keys::load_or_create(certs, LAUNCHER)?.0,
-            admin: keys::load_or_create(certs, ADMIN)?.0,
+            launcher,
+            admin,
+            tokens: [(LAUNCHER, launcher_token), (ADMIN, admin_token)],
         })
     }
 
@@ -135,12 +194,15 @@ impl Credentials {
     /// # Errors
     /// The library does not take them.
     pub fn tls(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let der = |cert: &creds::check::Certificate| CertificateDer::from(cert.der().to_vec());
-        tls::server(
-            der(&self.ca.cert),
-            vec![der(&self.server.cert)],
-            PrivatePkcs8KeyDer::from(self.server.key.pkcs8_der().to_vec()).into(),
-        )
+        let der = |cert: &Certificate| CertificateDer::from(cert.der().to_vec());
+        let (chain, key) = match &self.server {
+            Shown::Ours(server) => (
+                vec![der(&server.cert)],
+                PrivatePkcs8KeyDer::from(server.key.pkcs8_der().to_vec()).into(),
+            ),
+            Shown::Given(chain, key) => (chain.clone(), key.clone_key()),
+        };
+        tls::server(der(&self.ca.cert), chain, key)
     }
 
     /// The key that signs tokens.
@@ -181,17 +243,100 @@ impl Credentials {
         ]
     }
 
-    /// Writes `{id}.token` of each. Blocks.
+    /// Writes the token files of those who have one. Blocks.
     ///
     /// # Errors
     /// The file, and what went wrong; the old one is then still there.
     pub fn write_tokens(&self, tokens: &[(String, Secret)]) -> Result<(), CredentialError> {
-        for (id, token) in tokens {
-            let paths = CredentialPaths::new(&self.certs, id).map_err(KeyError::from)?;
-            write_token(&paths.token, token)?;
+        for (id, path) in &self.tokens {
+            if let Some((_, token)) = tokens.iter().find(|(of, _)| of == id) {
+                write_token(path, token)?;
+            }
         }
         Ok(())
     }
+}
+
+/// Launcher, plugins and `hubcli` look for the CA in the certs folder.
+fn provide_ca(certs: &Path, used: &Path, ca: &Ca) -> Result<(), CredentialError> {
+    let path = certs.join(CA_CERT);
+    let there = match atomic::read_text(&path) {
+        Ok(there) => there,
+        Err(error) if error.is_missing() => {
+            return Ok(atomic::write(&path, ca.cert_pem.as_bytes(), PUBLIC_MODE)?);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match Certificate::from_pem(&there) {
+        Ok(there) if there.der() == ca.cert.der() => Ok(()),
+        Ok(_) | Err(_) => Err(CredentialError::OtherCa {
+            path,
+            used: used.to_owned(),
+        }),
+    }
+}
+
+/// What clients are shown: a certificate of another CA if the configuration names one, else the hub's own.
+fn shown(
+    at: &ServerFiles,
+    files: &KeyFiles,
+    ca: &Ca,
+    names: &Names,
+    now: UnixTime,
+) -> Result<Shown, CredentialError> {
+    if files.server_cert.is_some()
+        && let Some(given) = given(at, ca, now)?
+    {
+        return Ok(given);
+    }
+    let server = ca::load_or_create_server_at(at, ca, &names.certificate, now)?;
+    let file = at.cert.display();
+    match &server.origin {
+        ServerOrigin::Found => {}
+        ServerOrigin::Made { why } => tracing::info!(%file, why, "server certificate made"),
+        ServerOrigin::KeptInNeed { why, cause } => {
+            tracing::warn!(%file, why, cause, "the server certificate cannot be renewed");
+        }
+    }
+    Ok(Shown::Ours(Box::new(server)))
+}
+
+/// The certificate in the named file, when it is there and neither signed by the hub's CA nor made by a core.
+fn given(at: &ServerFiles, ca: &Ca, now: UnixTime) -> Result<Option<Shown>, CredentialError> {
+    let pem = match atomic::read_text(&at.cert) {
+        Ok(pem) => pem,
+        Err(error) if error.is_missing() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let unusable = |path: &Path, fault: &dyn std::fmt::Display| CredentialError::Given {
+        path: path.to_owned(),
+        fault: fault.to_string(),
+    };
+    let leaf = Certificate::from_pem(&pem).map_err(|fault| unusable(&at.cert, &fault))?;
+    let is_of_a_core = leaf
+        .common_name()
+        .is_some_and(|name| name.starts_with("nats-"));
+    if is_of_a_core || leaf.is_signed_by(&ca.cert) {
+        return Ok(None);
+    }
+    let chain = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|fault| unusable(&at.cert, &fault))?;
+    let key = atomic::read_text(&at.key)?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+    let key = key.map_err(|fault| unusable(&at.key, &fault))?;
+    let file = at.cert.display();
+    match leaf.validity(now) {
+        creds::check::Validity::Expired => {
+            tracing::warn!(%file, "the server certificate is expired; renew it")
+        }
+        creds::check::Validity::Valid | creds::check::Validity::NotYet => {}
+    }
+    tracing::warn!(
+        %file,
+        "the server certificate is of another CA: clients that verify by caCert.pem are refused by themselves"
+    );
+    Ok(Some(Shown::Given(chain, key)))
 }
 
 #[cfg(test)]

@@ -19,7 +19,9 @@ use crate::keys::{self, KeyError, KeyFault, KeyPair};
 use crate::time::UnixTime;
 
 pub use issue::{CaIssuer, ClientSubject};
-pub use server::{Server, ServerNames, ServerOrigin, load_or_create_server};
+pub use server::{
+    Server, ServerFiles, ServerNames, ServerOrigin, load_or_create_server, load_or_create_server_at,
+};
 
 /// Common name of a CA that the core makes (HP 1.18).
 pub const CA_COMMON_NAME: &str = "hiveot";
@@ -144,6 +146,26 @@ pub struct Ca {
     pub signing: Signing,
 }
 
+/// Where the CA lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaFiles {
+    /// Its certificate, `caCert.pem`.
+    pub cert: PathBuf,
+    /// Its key, `caKey.pem`.
+    pub key: PathBuf,
+}
+
+impl CaFiles {
+    /// Under their names in the folder `certs`.
+    #[must_use]
+    pub fn in_folder(certs: &Path) -> CaFiles {
+        CaFiles {
+            cert: certs.join(CA_CERT),
+            key: certs.join(CA_KEY),
+        }
+    }
+}
+
 impl Ca {
     /// What signs, when the CA's key is there.
     #[must_use]
@@ -171,11 +193,19 @@ impl Ca {
 /// # Errors
 /// The file, what is wrong and the way out.
 pub fn load_or_create_ca(certs: &Path, now: UnixTime) -> Result<Ca, CaError> {
-    match load_ca(certs, now) {
+    load_or_create_ca_at(&CaFiles::in_folder(certs), now)
+}
+
+/// As [`load_or_create_ca`], for files elsewhere.
+///
+/// # Errors
+/// As there.
+pub fn load_or_create_ca_at(files: &CaFiles, now: UnixTime) -> Result<Ca, CaError> {
+    match load_ca_at(files, now) {
         Err(CaError::File(AtomicError::Missing { .. })) => {}
         loaded => return loaded,
     }
-    let (key, origin) = match keys::load(&certs.join(CA_KEY)) {
+    let (key, origin) = match keys::load(&files.key) {
         Ok(key) => (key, CaOrigin::CertRemade),
         Err(KeyError::File(AtomicError::Missing { .. })) => {
             (KeyPair::generate()?, CaOrigin::Created)
@@ -184,23 +214,19 @@ pub fn load_or_create_ca(certs: &Path, now: UnixTime) -> Result<Ca, CaError> {
         Err(other) => return Err(other.into()),
     };
     if origin == CaOrigin::Created {
-        match atomic::write_new(
-            &certs.join(CA_KEY),
-            key.to_pem().expose().as_bytes(),
-            PRIVATE_MODE,
-        ) {
+        match atomic::write_new(&files.key, key.to_pem().expose().as_bytes(), PRIVATE_MODE) {
             Ok(()) => {}
             // Another core is at it at this moment: its key is the one.
-            Err(AtomicError::Exists { .. }) => return load_or_create_ca(certs, now),
+            Err(AtomicError::Exists { .. }) => return load_or_create_ca_at(files, now),
             Err(error) => return Err(error.into()),
         }
     }
     let pem = issue::self_signed(&key, CA_COMMON_NAME, CA_LIFE, now)?;
-    match atomic::write_new(&certs.join(CA_CERT), pem.as_bytes(), PUBLIC_MODE) {
+    match atomic::write_new(&files.cert, pem.as_bytes(), PUBLIC_MODE) {
         Ok(()) | Err(AtomicError::Exists { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    load_ca(certs, now).map(|ca| Ca { origin, ..ca })
+    load_ca_at(files, now).map(|ca| Ca { origin, ..ca })
 }
 
 /// Loads the CA as [`load_or_create_ca`] does, and writes nothing.
@@ -208,7 +234,11 @@ pub fn load_or_create_ca(certs: &Path, now: UnixTime) -> Result<Ca, CaError> {
 /// # Errors
 /// `File(Missing)` without `caCert.pem`; else as there.
 pub fn load_ca(certs: &Path, now: UnixTime) -> Result<Ca, CaError> {
-    let path = certs.join(CA_CERT);
+    load_ca_at(&CaFiles::in_folder(certs), now)
+}
+
+fn load_ca_at(files: &CaFiles, now: UnixTime) -> Result<Ca, CaError> {
+    let path = files.cert.clone();
     let cert_pem = atomic::read_text(&path)?;
     let cert = match Certificate::from_pem(&cert_pem) {
         Ok(cert) => cert,
@@ -226,7 +256,7 @@ pub fn load_ca(certs: &Path, now: UnixTime) -> Result<Ca, CaError> {
             });
         }
     }
-    let signing = match load_issuer(&certs.join(CA_KEY), &cert) {
+    let signing = match load_issuer(&files.key, &cert) {
         Ok(issuer) => Signing::Possible(Box::new(issuer)),
         Err(reason) => Signing::Impossible(reason),
     };

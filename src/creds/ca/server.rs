@@ -4,7 +4,7 @@
 //! only by one that serves better, and not at all while the present one serves.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::issue::unique_addresses;
 use super::{Ca, CaError, SERVER_LIFE, Signing};
@@ -111,6 +111,26 @@ pub struct Server {
     pub origin: ServerOrigin,
 }
 
+/// Where key and certificate of the server lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFiles {
+    /// The certificate, `hubCert.pem`.
+    pub cert: PathBuf,
+    /// The key, `hubKey.pem`.
+    pub key: PathBuf,
+}
+
+impl ServerFiles {
+    /// Under their names in the folder `certs`.
+    #[must_use]
+    pub fn in_folder(certs: &Path) -> ServerFiles {
+        ServerFiles {
+            cert: certs.join(HUB_CERT),
+            key: certs.join(HUB_KEY),
+        }
+    }
+}
+
 /// How far the certificate on disk serves.
 enum Present {
     Serves(String, Certificate),
@@ -131,10 +151,23 @@ pub fn load_or_create_server(
     names: &ServerNames,
     now: UnixTime,
 ) -> Result<Server, CaError> {
-    let path = certs.join(HUB_CERT);
+    load_or_create_server_at(&ServerFiles::in_folder(certs), ca, names, now)
+}
+
+/// As [`load_or_create_server`], for files elsewhere.
+///
+/// # Errors
+/// As there.
+pub fn load_or_create_server_at(
+    files: &ServerFiles,
+    ca: &Ca,
+    names: &ServerNames,
+    now: UnixTime,
+) -> Result<Server, CaError> {
+    let path = files.cert.clone();
     let key = match &ca.signing {
-        Signing::Possible(_) => keys::load_or_create_key(&certs.join(HUB_KEY))?.0,
-        Signing::Impossible(_) => keys::load(&certs.join(HUB_KEY))?,
+        Signing::Possible(_) => keys::load_or_create_key(&files.key)?.0,
+        Signing::Impossible(_) => keys::load(&files.key)?,
     };
     let present = judge(&path, &key, ca, names, now);
     let (why, kept) = match present {

@@ -236,6 +236,106 @@ fn client_certificate(home: &Home, login: &str) -> (String, String) {
 }
 
 #[tokio::test]
+async fn keys_and_certificates_may_lie_elsewhere() {
+    let mut home = Home::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let at = |name: &str| Some(elsewhere.path().join(name));
+    home.settings.config.files = crate::config::KeyFiles {
+        ca_cert: at("ca.pem"),
+        ca_key: at("ca.key"),
+        server_cert: at("server.pem"),
+        server_key: at("server.key"),
+        admin_key: at("boss.key"),
+        admin_token: at("boss.token"),
+        // Relative: in the certs folder, as in the original.
+        launcher_key: Some("l.key".into()),
+        launcher_token: Some("l.token".into()),
+    };
+    let core = home.start().await;
+    let names = |folder: &Path| {
+        let files = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = files
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        names(elsewhere.path()),
+        [
+            "boss.key",
+            "boss.pub",
+            "boss.token",
+            "ca.key",
+            "ca.pem",
+            "server.key",
+            "server.pem"
+        ]
+    );
+    assert_eq!(
+        names(&home.settings.folders.certs),
+        ["caCert.pem", "hubKey.pem", "l.key", "l.pub", "l.token"],
+        "clients find the CA"
+    );
+    let token = std::fs::read_to_string(elsewhere.path().join("boss.token")).unwrap();
+    let stream = home.tls(&core, None).await.unwrap();
+    let login = Client::over(stream, "admin", "admin-1", &token).await;
+    assert!(login.is_ok());
+    core.stop().await;
+    let before = std::fs::read(elsewhere.path().join("ca.pem")).unwrap();
+    home.start().await.stop().await;
+    assert_eq!(
+        std::fs::read(elsewhere.path().join("ca.pem")).unwrap(),
+        before
+    );
+    // Another CA than the clients of this home know.
+    home.settings.config.files.ca_cert = at("other.pem");
+    home.settings.config.files.ca_key = at("other.key");
+    let error = crate::chain(&Core::start(home.settings.clone()).await.err().unwrap());
+    for part in ["certs/caCert.pem", "other.pem", "caCertFile"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_certificate_of_another_ca_is_used_and_never_replaced() {
+    let mut home = Home::new();
+    home.start().await.stop().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let made = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let pem = made.self_signed(&key).unwrap().pem();
+    let (cert_file, key_file) = (
+        elsewhere.path().join("server.pem"),
+        elsewhere.path().join("server.key"),
+    );
+    std::fs::write(&cert_file, &pem).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    home.settings.config.files.server_cert = Some(cert_file.clone());
+    home.settings.config.files.server_key = Some(key_file.clone());
+    let core = home.start().await;
+    assert!(home.tls(&core, None).await.is_err(), "not of the hub's CA");
+    std::fs::remove_file(home.cert("caCert.pem")).unwrap();
+    let ca = std::fs::read(&cert_file).unwrap();
+    std::fs::write(home.cert("caCert.pem"), ca).unwrap();
+    let stream = home.tls(&core, None).await.unwrap();
+    let login = Client::over(stream, "admin", "admin-1", &home.token("admin")).await;
+    assert!(login.is_ok());
+    core.stop().await;
+    assert_eq!(std::fs::read_to_string(&cert_file).unwrap(), pem);
+    // A key that is not its own.
+    std::fs::remove_file(home.cert("caCert.pem")).unwrap();
+    let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    std::fs::write(&key_file, other.serialize_pem()).unwrap();
+    let error = crate::chain(&Core::start(home.settings.clone()).await.err().unwrap());
+    assert!(error.contains("no use for TLS"), "{error}");
+    std::fs::write(&key_file, "x").unwrap();
+    let error = crate::chain(&Core::start(home.settings.clone()).await.err().unwrap());
+    assert!(error.contains("server.key is no use for TLS"), "{error}");
+    assert_eq!(std::fs::read_to_string(&cert_file).unwrap(), pem);
+}
+
+#[tokio::test]
 async fn websockets_carry_the_same_as_tls() {
     let mut home = Home::new();
     home.settings.config.ws_port = Some(0);
