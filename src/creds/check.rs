@@ -11,6 +11,7 @@ use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use crate::keys::PublicKey;
 use crate::time::{UnixTime, share_of_life};
@@ -42,6 +43,9 @@ pub enum Validity {
 pub struct Certificate {
     der: Vec<u8>,
     spki: Vec<u8>,
+    version: u32,
+    subject: String,
+    issuer: String,
     is_ca: bool,
     not_before: UnixTime,
     not_after: UnixTime,
@@ -84,6 +88,9 @@ impl Certificate {
         Ok(Certificate {
             der: der.to_vec(),
             spki: parsed.public_key().raw.to_vec(),
+            version: parsed.version().0.saturating_add(1),
+            subject: in_words(parsed.subject()),
+            issuer: in_words(parsed.issuer()),
             is_ca: may_sign_certificates(&parsed),
             not_before: UnixTime(parsed.validity().not_before.timestamp()),
             not_after: UnixTime(parsed.validity().not_after.timestamp()),
@@ -98,6 +105,24 @@ impl Certificate {
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// Its version, 3 in all that are made today.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Whose it is, as the original shows it: `CN=hiveot,ST=BC,L=HiveOT zone,O=HiveOT,C=CA`.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Who signed it, in the same form. Whether that is true, [`Certificate::is_signed_by`] tells.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
     }
 
     /// Whether it may sign others: `CA:true`, and `certSign` among its key usages if it lists any.
@@ -206,8 +231,38 @@ fn may_sign_certificates(parsed: &X509Certificate<'_>) -> bool {
     usage && parsed.is_ca()
 }
 
+/// The parts of a name that the hub's certificates have, in Go's order.
+fn in_words(name: &X509Name<'_>) -> String {
+    let parts: [(&str, Vec<&AttributeTypeAndValue<'_>>); 6] = [
+        ("CN", name.iter_common_name().collect()),
+        ("ST", name.iter_state_or_province().collect()),
+        ("L", name.iter_locality().collect()),
+        ("OU", name.iter_organizational_unit().collect()),
+        ("O", name.iter_organization().collect()),
+        ("C", name.iter_country().collect()),
+    ];
+    let mut words = Vec::new();
+    for (kind, values) in parts {
+        let texts = values.iter().filter_map(|value| value.as_str().ok());
+        words.extend(texts.map(|text| format!("{kind}={}", without_separators(text))));
+    }
+    words.join(",")
+}
+
+/// A value that cannot be taken for the next part (RFC 2253).
+fn without_separators(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
 fn first_text<'a>(
-    mut values: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>,
+    mut values: impl Iterator<Item = &'a AttributeTypeAndValue<'a>>,
 ) -> Option<String> {
     values
         .next()
@@ -227,6 +282,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_value_cannot_be_taken_for_the_next_part() {
+        assert_eq!(without_separators(r#"a,O=b+"\"#), r#"a\,O=b\+\"\\"#);
+    }
 
     #[test]
     fn what_is_no_certificate_is_told() {

@@ -5,6 +5,7 @@
     reason = "in a test whatever does not go as expected is a finding"
 )]
 
+mod certs;
 #[path = "../common/hub.rs"]
 #[expect(dead_code, reason = "each suite uses its part")]
 mod hub;

@@ -125,6 +125,22 @@ enum Spoken {
         #[arg(value_name = "ID ROLE")]
         args: Vec<String>,
     },
+    /// View CA, server and client certificates, and when they end.
+    Vca {
+        #[arg(hide = true)]
+        rest: Vec<String>,
+    },
+    /// Create a new Hub CA certificate. All other certificates are then void until they are renewed.
+    Cca {
+        #[arg(hide = true)]
+        rest: Vec<String>,
+        /// Days it is valid.
+        #[arg(long, value_name = "DAYS", default_value_t = 1825, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+        /// Also in place of another one; also makes the folder.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// What is to be done.
@@ -140,6 +156,22 @@ pub(super) enum Command {
     StopAll,
     /// Something with those who may log in.
     People(People),
+    /// Something with certificates, for which no hub needs to run.
+    Certs(Certs),
+}
+
+/// What can be done with certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Certs {
+    /// Show all.
+    View,
+    /// Make a CA.
+    Create {
+        /// Its life.
+        days: u32,
+        /// Whether another one may be replaced.
+        force: bool,
+    },
 }
 
 /// What can be done with those who may log in.
@@ -208,8 +240,9 @@ impl Cli {
 
 /// `-home x` and `-home=x` as the original takes them.
 fn with_two_dashes(arg: OsString) -> OsString {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 12] = [
         "home", "login", "server", "json", "nowrap", "loginfo", "help", "version", "role", "name",
+        "days", "force",
     ];
     let known = arg.to_str().and_then(|text| {
         let name = text.strip_prefix('-')?;
@@ -246,6 +279,17 @@ impl Command {
                 )),
             },
             Spoken::Password { args, generate } => password(args, *generate).map(Command::People),
+            Spoken::Vca { rest } if rest.is_empty() => Ok(Command::Certs(Certs::View)),
+            Spoken::Cca { rest, days, force } if rest.is_empty() => {
+                Ok(Command::Certs(Certs::Create {
+                    days: *days,
+                    force: *force,
+                }))
+            }
+            Spoken::Vca { rest } | Spoken::Cca { rest, .. } => Err(Failure::usage(
+                format!("unexpected argument(s) '{}'", rest.join(" ")),
+                "type: hubcli vca, or hubcli cca [--days DAYS] [--force]",
+            )),
             Spoken::Role { args } => match args.as_slice() {
                 [id, role] => Ok(Command::People(People::Role(id.clone(), role_word(role)?))),
                 _ => Err(Failure::usage(
@@ -368,6 +412,22 @@ mod tests {
         ] {
             assert_eq!(command(line), Ok(Command::One(deed, "a".to_owned())));
         }
+    }
+
+    #[test]
+    fn certificates_are_understood() {
+        assert_eq!(command("vca"), Ok(Command::Certs(Certs::View)));
+        for (line, days, force) in [
+            ("cca", 1825, false),
+            ("cca --days 10 --force", 10, true),
+            ("cca -days=10 -force", 10, true),
+        ] {
+            let create = Certs::Create { days, force };
+            assert_eq!(command(line), Ok(Command::Certs(create)), "{line}");
+        }
+        assert_eq!(read("cca --days 0").unwrap_err().exit_code(), 2);
+        let failure = command("vca x").unwrap_err();
+        assert_eq!(failure.text, "unexpected argument(s) 'x'");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Invariants: texts and columns of the original come first, what is ours after or to the right of them; every error
 //! ends with what can be done about it; nothing that came over the bus reaches a terminal with control characters.
 
+mod certs;
 mod cli;
 mod code;
 mod core;
@@ -61,6 +62,10 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
         logs: folders.logs.clone(),
         plugins: folders.plugins.clone(),
     };
+    if let Command::Certs(wish) = command {
+        let now = creds::UnixTime::from(std::time::SystemTime::now());
+        return certs::perform(wish, &folders.certs, now, &view);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -53,7 +53,7 @@ pub(super) async fn perform(
             })?;
             told(launcher, "All services stopped", view).await
         }
-        Command::People(_) => Err(unexpected()),
+        Command::People(_) | Command::Certs(_) => Err(unexpected()),
     }
 }
 

@@ -35,6 +35,9 @@ fn the_first_start_makes_everything_the_second_nothing() {
     assert!(ca.cert.is_ca() && ca.cert.is_signed_by(&ca.cert));
     assert_eq!(ca.cert.not_before(), UnixTime(NOW.0 - 300));
     assert_eq!(ca.cert.not_after(), later(3650));
+    let name = "CN=hiveot,ST=BC,L=HiveOT zone,O=HiveOT,C=CA";
+    assert_eq!((ca.cert.subject(), ca.cert.issuer()), (name, name));
+    assert_eq!(ca.cert.version(), 3);
     let server = load_or_create_server(certs, &ca, &here(), NOW).unwrap();
     assert_eq!(server.origin, ServerOrigin::Made { why: "is missing" });
     assert_eq!(server.cert.common_name(), Some("nats-hubhost"));

@@ -1,0 +1,41 @@
+//! The certificates of a hub that runs: shown, and its CA replaced (HP 1.22).
+
+use crate::hub::Home;
+use serde_json::Value;
+
+#[test]
+fn a_ca_is_replaced_by_force_and_taken_over_by_the_core() {
+    let hub = Home::new("corebin: mqttcore\n").up();
+    let seen = || serde_json::from_str::<Value>(&hub.ok(&["--json", "vca"])).unwrap();
+    let before = seen();
+    assert_eq!(
+        before["ca"]["subject"],
+        "CN=hiveot,ST=BC,L=HiveOT zone,O=HiveOT,C=CA"
+    );
+    assert_eq!(before["hub"]["state"], "valid");
+    assert!(hub.ok(&["vca"]).starts_with("CA certificate path:  /"));
+
+    let refused = hub.hubcli(&["cca"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let err = String::from_utf8(refused.stderr).unwrap();
+    assert!(err.contains("Use --force to replace\nhint:  "), "{err}");
+    assert_eq!(seen(), before);
+
+    hub.ok(&["cca", "--force", "--days", "20"]);
+    assert_eq!(seen()["hub"]["state"], "signed by another CA");
+    hub.ok(&["restart", "core"]);
+    let after = seen();
+    assert_eq!(
+        after["ca"]["subject"],
+        "CN=Hub CA,ST=BC,L=HiveOT zone,O=HiveOT,C=CA"
+    );
+    assert_eq!(after["hub"]["issuer"], after["ca"]["subject"]);
+    assert_ne!(after["hub"]["state"], "signed by another CA");
+    let shown = hub.hubcli(&["vca"]);
+    let err = String::from_utf8(shown.stderr).unwrap();
+    assert!(err.contains("caCert.pem: ends soon, "), "{err}");
+    // What ends only because the CA does is not to be renewed by itself.
+    assert_eq!(err.lines().count(), 1, "{err}");
+    hub.ok(&["--server", &hub.tls_url(), "ls"]);
+    hub.down();
+}
