@@ -3,6 +3,8 @@
 //! Invariants: what is on disk is replaced whole or stays; what was judged once is not judged again while the files are
 //! the same; no text holds key or token.
 
+use super::certificate::{Certified, ClientCertificates, Notary};
+use super::stamp::{Stamp, stamp};
 use crate::words::in_words;
 use creds::atomic;
 use creds::check::Certificate;
@@ -11,8 +13,7 @@ use creds::token::{TokenOwner, TokenState, judge_token};
 use creds::{CredentialPaths, Secret, UnixTime, keys};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use supervision::PluginId;
 
@@ -41,6 +42,8 @@ pub(super) struct Shelf {
     certs: PathBuf,
     /// From this share of its life on a token is renewed.
     renew_at: f64,
+    /// None when plugins get no client certificates.
+    notary: Option<Notary>,
     read: Mutex<Read>,
 }
 
@@ -56,35 +59,33 @@ struct Judged {
     files: u64,
     key: Box<str>,
     token: TokenState,
+    /// From then on its certificate is looked at again; none when there is nothing to look at until the files change.
+    certified_until: Option<UnixTime>,
 }
 
 /// The files that a judgement is about, and the hub's key it was made with, in one number: of a thousand plugins the
 /// files themselves would take a megabyte.
-fn fingerprint(paths: &CredentialPaths, hub: Option<&str>) -> u64 {
+fn fingerprint(paths: &CredentialPaths, hub: Option<&str>, notary: Option<&Notary>) -> u64 {
     let mut hasher = DefaultHasher::new();
     for path in [&paths.key, &paths.public, &paths.token] {
         stamp(path).hash(&mut hasher);
     }
     hub.hash(&mut hasher);
+    if let Some(notary) = notary {
+        (stamp(&paths.cert), notary.ca_stamps()).hash(&mut hasher);
+    }
     hasher.finish()
-}
-
-/// A file as it was at one moment: device, inode, length, times of content and of the rest; none when it was not there.
-type Stamp = Option<(u64, u64, u64, (i64, i64), (i64, i64))>;
-
-fn stamp(path: &Path) -> Stamp {
-    let meta = std::fs::metadata(path).ok()?;
-    let (modified, changed) = (
-        (meta.mtime(), meta.mtime_nsec()),
-        (meta.ctime(), meta.ctime_nsec()),
-    );
-    Some((meta.dev(), meta.ino(), meta.len(), modified, changed))
 }
 
 impl Shelf {
     /// A shelf of the folder `certs`; touches nothing yet.
-    pub(super) fn new(certs: PathBuf, renew_at: f64) -> Self {
+    pub(super) fn new(
+        certs: PathBuf,
+        renew_at: f64,
+        certificates: Option<ClientCertificates>,
+    ) -> Self {
         Shelf {
+            notary: certificates.map(|plan| Notary::new(certs.clone(), plan)),
             certs,
             renew_at,
             read: Mutex::default(),
@@ -114,9 +115,10 @@ impl Shelf {
     pub(super) fn look(&self, id: &PluginId, now: UnixTime) -> Result<OnDisk, String> {
         let paths = CredentialPaths::new(&self.certs, id.as_str()).map_err(|e| in_words(&e))?;
         let hub = self.hub_key();
-        let files = fingerprint(&paths, hub.as_deref());
+        let files = fingerprint(&paths, hub.as_deref(), self.notary.as_ref());
         if let Some(judged) = self.lock().plugins.get(id)
             && judged.files == files
+            && judged.certified_until.is_none_or(|until| now < until)
         {
             return Ok(OnDisk {
                 key: judged.key.to_string(),
@@ -132,6 +134,10 @@ impl Shelf {
                 tracing::warn!(plugin = %id, "{} did not belong to its key and was written anew", paths.public.display());
             }
         }
+        let certified = self
+            .notary
+            .as_ref()
+            .map(|notary| notary.see_to(id, pair.public(), &paths.cert, now));
         let key = pair.public_text();
         let state = match files::read_token(&paths.token) {
             Ok(token) => {
@@ -152,15 +158,22 @@ impl Shelf {
             }
         };
         let token = token_of(&state, now);
+        // Files that were changed just now are judged again the next time, as what they were made for is gone.
+        let certified_until = match (origin, certified) {
+            (keys::KeyOrigin::Found, Some(Certified::Until(until))) => Some(until),
+            (keys::KeyOrigin::Found, Some(Certified::Without) | None) => None,
+            (_, Some(Certified::Made))
+            | (keys::KeyOrigin::Created | keys::KeyOrigin::PublicRewritten, _) => {
+                return Ok(OnDisk { key, token });
+            }
+        };
         let judged = Judged {
             files,
             key: key.as_str().into(),
             token: state,
+            certified_until,
         };
-        // Files that were changed just now are judged again the next time, as what they were made for is gone.
-        if origin == keys::KeyOrigin::Found {
-            self.lock().plugins.insert(id.clone(), judged);
-        }
+        self.lock().plugins.insert(id.clone(), judged);
         Ok(OnDisk { key, token })
     }
 

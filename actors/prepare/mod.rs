@@ -6,14 +6,17 @@
 //!   connection serves all of them;
 //! - with `createPluginCred: false` neither bus nor certs folder is looked at.
 
+mod certificate;
 mod credentials;
 mod directory;
 mod envfile;
 mod foreign;
 mod settings;
+mod stamp;
 #[cfg(test)]
 mod tests;
 
+pub use certificate::ClientCertificates;
 pub use foreign::{FindForeign, Sought};
 pub use settings::wrong_settings;
 
@@ -54,6 +57,8 @@ pub enum Credentials {
         certs: PathBuf,
         /// From which share of its life on a token is renewed; 0 to 1.
         renew_at: f64,
+        /// How client certificates are made beside; none = not.
+        certificates: Option<ClientCertificates>,
     },
 }
 
@@ -89,7 +94,11 @@ impl DiskPreparer {
     ) -> Self {
         let shelf = match config.credentials {
             Credentials::AreThere => None,
-            Credentials::Made { certs, renew_at } => Some(Arc::new(Shelf::new(certs, renew_at))),
+            Credentials::Made {
+                certs,
+                renew_at,
+                certificates,
+            } => Some(Arc::new(Shelf::new(certs, renew_at, certificates))),
         };
         let inner = Inner {
             places: Arc::new(Places {

@@ -222,6 +222,10 @@ fn preparer(
         Credentials::Made {
             certs: dir.join("certs"),
             renew_at: 0.66,
+            certificates: Some(ClientCertificates {
+                life: Duration::from_secs(24 * 3600),
+                renew_at: 0.5,
+            }),
         }
     } else {
         Credentials::AreThere
@@ -544,4 +548,52 @@ async fn the_core_is_only_looked_at() {
     );
     assert_eq!(world.accounts.counts(), (0, 0));
     assert_eq!(world.finder.looks.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn plugins_get_client_certificates_while_the_ca_can_sign() {
+    let world = World::new();
+    world.program("b");
+    let cert = |id: &str| {
+        let text = std::fs::read_to_string(world.certs().join(format!("{id}Cert.pem"))).ok()?;
+        Some(creds::check::Certificate::from_pem(&text).unwrap())
+    };
+    // Without a CA there are none, and nobody is blocked.
+    world.ready("a").await;
+    assert_eq!(cert("a"), None);
+    let now = UnixTime::from(SystemTime::now());
+    let ca = creds::ca::load_or_create_ca(&world.certs(), now).unwrap();
+    world.ready("a").await;
+    let first = cert("a").unwrap();
+    let key = keys::load(&world.certs().join("a.key")).unwrap();
+    assert_eq!(
+        (first.common_name(), first.unit()),
+        (Some("a"), Some("service"))
+    );
+    assert!(first.is_signed_by(&ca.cert) && first.is_of_key(key.public()));
+    let mode = std::fs::metadata(world.certs().join("aCert.pem")).unwrap();
+    assert_eq!(mode.permissions().mode() & 0o7777, 0o444);
+    // One that serves is left alone, whoever looks.
+    world.ready("a").await;
+    assert_eq!(cert("a").unwrap(), first);
+    // Another's, damaged, or of another CA: made anew.
+    world.ready("b").await;
+    let path = world.certs().join("aCert.pem");
+    let replace = |text: &[u8]| creds::atomic::write(&path, text, 0o444).unwrap();
+    replace(&std::fs::read(world.certs().join("bCert.pem")).unwrap());
+    world.ready("a").await;
+    assert_eq!(cert("a").unwrap().common_name(), Some("a"));
+    replace(b"-----BEGIN CERTIFICATE-----\nMIIB");
+    world.ready("a").await;
+    for file in ["caCert.pem", "caKey.pem"] {
+        std::fs::remove_file(world.certs().join(file)).unwrap();
+    }
+    let other = creds::ca::load_or_create_ca(&world.certs(), now).unwrap();
+    world.ready("a").await;
+    assert!(cert("a").unwrap().is_signed_by(&other.cert));
+    // Without the CA's key what is there stays.
+    std::fs::remove_file(world.certs().join("caKey.pem")).unwrap();
+    let last = cert("a").unwrap();
+    world.ready("a").await;
+    assert_eq!(cert("a").unwrap(), last);
 }

@@ -46,6 +46,8 @@ pub struct Config {
     pub attach_stdout: bool,
     /// `createPluginCred`: credentials are made; otherwise they are expected to be there.
     pub create_plugin_cred: bool,
+    /// Block `creds`.
+    pub creds: CredsConfig,
     /// `autostart`: in order, each once.
     pub autostart: Vec<PluginId>,
     /// Block `restart`, with `autorestart` applied: the default of all plugins and the core.
@@ -70,12 +72,34 @@ impl Default for Config {
             attach_stderr: true,
             attach_stdout: false,
             create_plugin_cred: true,
+            creds: CredsConfig::default(),
             autostart: Vec::new(),
             restart: RestartPolicy::default(),
             stop: StopPolicy::default(),
             start: StartPolicy::default(),
             logs: LogPolicy::default(),
             plugins: BTreeMap::new(),
+        }
+    }
+}
+
+/// How credentials are made, where they are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CredsConfig {
+    /// `clientCert`: plugins get client certificates, too.
+    pub client_cert: bool,
+    /// `certDays`: how long these last, in days.
+    pub cert_days: u32,
+    /// `renewAt`: the share of their life after which tokens and certificates are renewed; 0.1 to 0.95.
+    pub renew_at: f64,
+}
+
+impl Default for CredsConfig {
+    fn default() -> Self {
+        CredsConfig {
+            client_cert: true,
+            cert_days: 365,
+            renew_at: 0.66,
         }
     }
 }

@@ -31,7 +31,7 @@ fn folders(home: &Path, over: Overrides) -> Folders {
     Folders::resolve(&around, &over).expect("folders")
 }
 
-const TOP_KEYS: &str = "expected one of attachstderr attachstdout autorestart autostart corebin createPluginCred logLevel \
+const TOP_KEYS: &str = "expected one of attachstderr attachstdout autorestart autostart corebin createPluginCred creds logLevel \
                         logplugins logPlugins logs logtofile plugins restart runtime start stop";
 const PLUGIN_KEYS: &str = "expected one of args cwd env envFile instanceOf logs restart stop";
 const ID: &str = "expected an id of 1 to 64 of A-Z a-z 0-9 _ and - (a program with another file name runs under such an \
@@ -79,6 +79,14 @@ fn every_problem_is_told_with_its_place() {
                 "l:3:17: logs.maxSize: has the value '10'; expected a size like 64KiB, 10MiB or 1GiB, from 1KiB to 1024GiB, \
                  or 0 for never".to_owned(),
                 "l:3:27: logs.keep: has the value '-1'; expected a whole number from 0 to 999".to_owned(),
+            ],
+        ),
+        (
+            "creds: {clientCert: 1, certDays: 0, renewAt: 1.5}\n",
+            vec![
+                "l:1:21: creds.clientCert: has the value '1'; expected true or false".to_owned(),
+                "l:1:34: creds.certDays: has the value '0'; expected a whole number from 1 to 36500".to_owned(),
+                "l:1:46: creds.renewAt: has the value '1.5'; expected a number from 0.1 to 0.95".to_owned(),
             ],
         ),
         (
@@ -230,6 +238,11 @@ fn blocks_are_merged_over_the_defaults_wherever_they_stand() {
     );
     assert_eq!((a.logs.max_size_bytes, a.logs.keep), (0, 2));
     assert_eq!(config.plugins[&id("b")], config.default_plugin());
+    let creds = good("creds: {certDays: 7, clientCert: false}").creds;
+    assert_eq!(
+        (creds.client_cert, creds.cert_days, creds.renew_at),
+        (false, 7, 0.66)
+    );
     let explicit = good("restart: {policy: on-failure}\nautorestart: false\n");
     assert_eq!(explicit.restart.mode, RestartMode::OnFailure);
 }

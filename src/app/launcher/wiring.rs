@@ -17,7 +17,7 @@ use actors::link::Link;
 use actors::memory::{DiskMemory, LiveRuns};
 use actors::news::News;
 use actors::ports::{Clock, FileFacts, Memory, Ports};
-use actors::prepare::{Credentials, DiskPreparer, PrepareConfig};
+use actors::prepare::{ClientCertificates, Credentials, DiskPreparer, PrepareConfig};
 use anyhow::{Context, anyhow};
 use bus::client::{Client, Endpoint, Options, connect_forever};
 use bus::topics::rpc_filter;
@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
-/// From which part of its life on a token is renewed (spec §6).
-const RENEW_AT: f64 = 0.66;
+/// The unit of `creds.certDays`.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// How long the last records may take to be written when everything else has ended.
 const DISK_PATIENCE: Duration = Duration::from_secs(2);
@@ -268,7 +268,11 @@ fn prepare_config(folders: &Folders, config: &Config, core: Option<PathBuf>) -> 
         credentials: if config.create_plugin_cred {
             Credentials::Made {
                 certs: folders.certs.clone(),
-                renew_at: RENEW_AT,
+                renew_at: config.creds.renew_at,
+                certificates: config.creds.client_cert.then_some(ClientCertificates {
+                    life: DAY * config.creds.cert_days,
+                    renew_at: config.creds.renew_at,
+                }),
             }
         } else {
             Credentials::AreThere

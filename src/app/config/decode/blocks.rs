@@ -1,10 +1,12 @@
-//! The blocks `restart start stop logs`, for all plugins and for single ones.
+//! The blocks `creds restart start stop logs`, for all plugins and, but for `creds` and `start`, for single ones.
 //!
 //! Invariant: a block is merged over what it is given: keys that it does not have stay as they were.
 
-use super::keys::{OF_LOGS, OF_RESTART, OF_START, OF_STOP, OfLogs, OfRestart, OfStart, OfStop};
+use super::keys::{
+    OF_CREDS, OF_LOGS, OF_RESTART, OF_START, OF_STOP, OfCreds, OfLogs, OfRestart, OfStart, OfStop,
+};
 use super::reader::{At, Reader, text_of};
-use crate::app::config::values;
+use crate::app::config::{CredsConfig, values};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use supervision::policy::{LogPolicy, RestartMode, RestartPolicy, StartPolicy, StopPolicy};
@@ -39,6 +41,18 @@ impl Reader {
                 OfRestart::StableAfter => self.duration(&at, any, &mut into.stable_after),
                 OfRestart::Factor => self.number(&at, 1.0..=100.0, &mut into.factor),
                 OfRestart::Jitter => self.number(&at, 0.0..=1.0, &mut into.jitter),
+            }
+        }
+    }
+
+    pub fn creds(&mut self, at: &At<'_>, into: &mut CredsConfig) {
+        for (key, at) in self.fields(at, &OF_CREDS) {
+            match key {
+                OfCreds::ClientCert => self.switch(&at, &mut into.client_cert),
+                OfCreds::CertDays => {
+                    into.cert_days = self.whole(&at, 1..=36_500).unwrap_or(into.cert_days);
+                }
+                OfCreds::RenewAt => self.number(&at, 0.1..=0.95, &mut into.renew_at),
             }
         }
     }

@@ -33,6 +33,7 @@ pub enum Top {
     AutoStart,
     CoreBin,
     CreatePluginCred,
+    Creds,
     LogLevel,
     Logs,
     LogToFile,
@@ -51,6 +52,7 @@ pub const TOP: Keys<Top> = Keys {
         ("autostart", Top::AutoStart),
         ("corebin", Top::CoreBin),
         ("createPluginCred", Top::CreatePluginCred),
+        ("creds", Top::Creds),
         ("logLevel", Top::LogLevel),
         ("logplugins", Top::LogPlugins),
         ("logPlugins", Top::LogPlugins),
@@ -62,7 +64,7 @@ pub const TOP: Keys<Top> = Keys {
         ("start", Top::Start),
         ("stop", Top::Stop),
     ],
-    later: &["adopt", "creds", "events", "limits", "monitor"],
+    later: &["adopt", "events", "limits", "monitor"],
 };
 
 /// Keys of one plugin.
@@ -109,6 +111,23 @@ pub const OF_PLUGIN: Keys<OfPlugin> = Keys {
         "user",
         "watchdog",
     ],
+};
+
+/// Keys of block `creds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfCreds {
+    CertDays,
+    ClientCert,
+    RenewAt,
+}
+
+pub const OF_CREDS: Keys<OfCreds> = Keys {
+    names: &[
+        ("certDays", OfCreds::CertDays),
+        ("clientCert", OfCreds::ClientCert),
+        ("renewAt", OfCreds::RenewAt),
+    ],
+    later: &[],
 };
 
 /// Keys of block `restart`.

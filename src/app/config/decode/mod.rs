@@ -50,6 +50,7 @@ impl Reader {
                 Top::LogPlugins => self.switch(&at, &mut config.log_plugins),
                 Top::LogLevel => config.log_level = self.level(&at),
                 Top::CoreBin => config.core_bin = self.core_bin(&at),
+                Top::Creds => self.creds(&at, &mut config.creds),
                 Top::Start => self.start(&at, &mut config.start),
                 Top::Stop => self.stop(&at, &mut config.stop),
                 Top::Logs => self.logs(&at, &mut config.logs),
