@@ -219,6 +219,7 @@ impl Config {
         let Limits {
             not_logged_in,
             login,
+            connect_bytes,
             packet_bytes,
             in_flight,
             subscriptions,
@@ -235,6 +236,7 @@ impl Config {
         } = &mut self.limits;
         for (key, limit, range) in [
             ("notLoggedIn", not_logged_in, 1..=65_536),
+            ("connectBytes", connect_bytes, 4096..=MIB),
             ("packetBytes", packet_bytes, 1024..=256 * MIB),
             ("subscriptions", subscriptions, 1..=1_000_000),
             ("filterBytes", filter_bytes, 64..=65_535),
@@ -387,7 +389,7 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
     #[test]
     fn every_limit_has_a_key_and_a_range() {
         assert_eq!(Config::default().limits, Limits::default());
-        let text = "mqttserver: {limits: {notLoggedIn: 1, loginSeconds: 2, packetBytes: 2048, inFlight: 4, \
+        let text = "mqttserver: {limits: {notLoggedIn: 1, loginSeconds: 2, connectBytes: 4097, packetBytes: 2048, inFlight: 4, \
             subscriptions: 5, filterBytes: 66, sharedFilters: 7, retainedMessages: 8, retainedBytes: 9, \
             queuedMessages: 10, queuedBytes: 2050, waitingRequests: 12, freeGuesses: 13, guessDelaySeconds: 14, \
             guessDelayMaxSeconds: 15}}";
@@ -395,6 +397,7 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
         let expected = Limits {
             not_logged_in: 1,
             login: 2 * second,
+            connect_bytes: 4097,
             packet_bytes: 2048,
             in_flight: 4,
             subscriptions: 5,

@@ -2,12 +2,13 @@
 //!
 //! Invariants:
 //! - An MQTT client id belongs to one login as long as any connection with it lives.
-//! - Connections that have not logged in are bounded for each door; the oldest makes room, so that silent ones delay
-//!   nobody and those on the network never keep out those on the machine.
+//! - Connections that have not logged in are bounded for each door; the oldest from the network that has most of them
+//!   makes room, so that silent ones delay nobody, and no network and no door keeps out another.
 //! - No lock is held across an await.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
@@ -44,6 +45,14 @@ pub enum Door {
 /// Locks, also after a panic elsewhere: what these locks guard is always whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Somebody with IPv6 has a whole /64 of addresses.
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+    }
 }
 
 /// Makes a connection's reads and writes fail, from wherever.
@@ -228,10 +237,28 @@ pub struct Taken;
 #[derive(Debug, Default)]
 struct Known {
     all: BTreeMap<u64, Arc<Connection>>,
-    /// Not logged in yet, oldest first.
-    strangers: BTreeSet<(Door, u64)>,
+    /// Not logged in yet and not cut, oldest first, with the network they come from.
+    strangers: BTreeMap<(Door, u64), IpAddr>,
     /// By MQTT client id.
     ids: HashMap<String, Owner>,
+}
+
+impl Known {
+    /// Who has to make room when there are more than `most`.
+    fn surplus_stranger(&self, door: Door, most: usize) -> Option<u64> {
+        let of_door = self.strangers.range((door, 0)..=(door, u64::MAX));
+        // The number of those of a network, and its oldest.
+        let mut networks: HashMap<IpAddr, (usize, u64)> = HashMap::new();
+        let mut all = 0;
+        for ((_, number), network) in of_door {
+            networks.entry(*network).or_insert((0, *number)).0 += 1;
+            all += 1;
+        }
+        let fullest = networks
+            .into_values()
+            .max_by_key(|(count, oldest)| (*count, std::cmp::Reverse(*oldest)));
+        fullest.filter(|_| all > most).map(|(_, oldest)| oldest)
+    }
 }
 
 /// Who has an MQTT client id.
@@ -265,9 +292,9 @@ impl Connections {
     }
 
     /// Registers a connection that was just accepted. When too many of its door have not logged in yet, the oldest of
-    /// those is cut.
+    /// those is cut that come from where most come from.
     #[must_use]
-    pub fn open(&self, door: Door) -> Arc<Connection> {
+    pub fn open(&self, door: Door, address: IpAddr) -> Arc<Connection> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection {
             number,
@@ -281,18 +308,11 @@ impl Connections {
         });
         let mut known = lock(&self.known);
         known.all.insert(number, Arc::clone(&connection));
-        known.strangers.insert((door, number));
-        let of_door: Vec<u64> = known
-            .strangers
-            .range((door, 0)..=(door, u64::MAX))
-            .map(|(_, number)| *number)
-            .collect();
-        if of_door.len() > self.most_strangers
-            && let Some(oldest) = of_door.first()
-        {
-            known.strangers.remove(&(door, *oldest));
-            if let Some(oldest) = known.all.get(oldest) {
-                oldest.cut.cut();
+        known.strangers.insert((door, number), network_of(address));
+        if let Some(surplus) = known.surplus_stranger(door, self.most_strangers) {
+            known.strangers.remove(&(door, surplus));
+            if let Some(surplus) = known.all.get(&surplus) {
+                surplus.cut.cut();
             }
         }
         connection
@@ -387,10 +407,12 @@ impl Connections {
 mod tests {
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     #[test]
     fn an_id_belongs_to_one_login_while_any_connection_has_it() {
         let connections = Connections::new(8);
-        let [first, second, thief] = [(); 3].map(|()| connections.open(Door::Local));
+        let [first, second, thief] = [(); 3].map(|()| connections.open(Door::Local, HERE));
         assert_eq!(connections.log_in(&first, "a", "a-b-1"), Ok(()));
         assert_eq!(connections.log_in(&thief, "a-b", "a-b-1"), Err(Taken));
         assert!(!thief.is_logged_in());
@@ -407,14 +429,41 @@ mod tests {
     #[test]
     fn the_oldest_stranger_of_a_door_makes_room() {
         let connections = Connections::new(16);
-        let local = connections.open(Door::Local);
-        let known = connections.open(Door::Network);
+        let local = connections.open(Door::Local, HERE);
+        let known = connections.open(Door::Network, HERE);
         connections.log_in(&known, "a", "a").unwrap();
-        let strangers: Vec<_> = (0..=16).map(|_| connections.open(Door::Network)).collect();
+        let strangers: Vec<_> = (0..=16)
+            .map(|_| connections.open(Door::Network, HERE))
+            .collect();
         let cut: Vec<bool> = strangers.iter().map(|s| s.cut.is_cut()).collect();
         assert_eq!(cut.iter().filter(|cut| **cut).count(), 1);
         assert!(cut[0]);
         assert!(!local.cut.is_cut() && !known.cut.is_cut());
+    }
+
+    #[test]
+    fn who_comes_in_crowds_makes_room_for_others() {
+        let connections = Connections::new(16);
+        let single = connections.open(Door::Network, "10.0.0.1".parse().unwrap());
+        let crowd: Vec<_> = (1..100)
+            .map(|n| {
+                let address = format!("2001:db8::{n}").parse().unwrap();
+                connections.open(Door::Network, address)
+            })
+            .collect();
+        let other = connections.open(Door::Network, "10.0.0.2".parse().unwrap());
+        assert!(!single.cut.is_cut() && !other.cut.is_cut());
+        assert_eq!(crowd.iter().filter(|one| !one.cut.is_cut()).count(), 14);
+        assert!(crowd[0].cut.is_cut() && !crowd[98].cut.is_cut());
+    }
+
+    #[test]
+    fn one_network_is_one_address() {
+        let network = |text: &str| network_of(text.parse().unwrap());
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.1"));
+        assert_ne!(network("10.0.0.1"), network("10.0.0.2"));
     }
 
     #[tokio::test]

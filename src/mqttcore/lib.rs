@@ -20,6 +20,7 @@ pub mod hub;
 pub mod job;
 pub mod limits;
 pub mod listen;
+mod metered;
 pub mod packet;
 pub mod roles;
 pub mod service;

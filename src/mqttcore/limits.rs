@@ -11,6 +11,8 @@ pub struct Limits {
     pub not_logged_in: usize,
     /// From accept to login.
     pub login: Duration,
+    /// What a connection may send until it has logged in, in bytes.
+    pub connect_bytes: usize,
     /// The largest packet of a client, in bytes.
     pub packet_bytes: usize,
     /// QoS 1 and 2 packets of a client that may wait for their acknowledgement.
@@ -44,6 +46,7 @@ impl Default for Limits {
         Limits {
             not_logged_in: 128,
             login: Duration::from_secs(10),
+            connect_bytes: 128 * 1024,
             packet_bytes: 4 * 1024 * 1024,
             in_flight: 1024,
             subscriptions: 1024,

@@ -30,6 +30,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::connections::{Connection, Door};
 use crate::hub::{Gate, Hub};
+use crate::limits::Limits;
+use crate::metered::Metered;
 use crate::stream::{Raw, Stream};
 use crate::{tls, websocket};
 
@@ -256,19 +258,20 @@ impl Entry {
     async fn enter(
         &self,
         stream: TcpStream,
-        connection: &Connection,
-        max_packet: usize,
+        connection: &Arc<Connection>,
+        limits: &Limits,
     ) -> io::Result<Box<dyn Raw>> {
         let acceptor = match self {
-            Entry::Plain => return Ok(Box::new(stream)),
+            Entry::Plain => return Ok(Box::new(metered(stream, connection, limits))),
             Entry::Tls(acceptor) | Entry::Web(acceptor) => acceptor,
         };
         let stream = acceptor.accept(stream).await?;
         let name = tls::client_name(&stream);
+        let stream = metered(stream, connection, limits);
         let (stream, name): (Box<dyn Raw>, _) = match self {
             Entry::Plain | Entry::Tls(_) => (Box::new(stream), name),
             Entry::Web(_) => {
-                let accepted = websocket::accept(stream, max_packet).await;
+                let accepted = websocket::accept(stream, limits.packet_bytes).await;
                 let (stream, is_foreign) = accepted.map_err(io::Error::other)?;
                 (Box::new(stream), name.filter(|_| !is_foreign))
             }
@@ -281,12 +284,16 @@ impl Entry {
     }
 }
 
+fn metered<S>(stream: S, connection: &Arc<Connection>, limits: &Limits) -> Metered<S> {
+    Metered::new(stream, Arc::clone(connection), limits.connect_bytes)
+}
+
 /// Accepts on a port.
 pub async fn accept_network(floor: Arc<Floor>, listener: TcpListener, entry: Entry) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let connection = floor.hub.connections.open(entry.door());
+                let connection = floor.hub.connections.open(entry.door(), peer.ip());
                 let task =
                     serve_network(Arc::clone(&floor), connection, entry.clone(), stream, peer);
                 tokio::spawn(task);
@@ -301,8 +308,9 @@ pub async fn accept_local(floor: Arc<Floor>, listener: UnixListener) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let connection = floor.hub.connections.open(Door::Local);
                 let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                let connection = floor.hub.connections.open(Door::Local, peer.ip());
+                let stream = metered(stream, &connection, &floor.hub.limits);
                 let deadline = Instant::now() + floor.login_limit;
                 let visit = Visit::begin(Arc::clone(&floor), connection, deadline);
                 tokio::spawn(visit.serve(Box::new(stream), peer));
@@ -328,8 +336,7 @@ async fn serve_network(
     let visit = Visit::begin(floor, Arc::clone(&connection), deadline);
     // Or calls wait for delayed acknowledgements (crates-mqtt §2).
     let _ = stream.set_nodelay(true);
-    let max_packet = visit.floor.hub.limits.packet_bytes;
-    let entering = entry.enter(stream, &connection, max_packet);
+    let entering = entry.enter(stream, &connection, &visit.floor.hub.limits);
     let entered = tokio::select! {
         entered = tokio::time::timeout_at(deadline, entering) => entered,
         () = connection.cut.wait() => return,

@@ -499,6 +499,11 @@ async fn limits_hold_on_the_wire() {
     assert_eq!(service.subscribe("event/+/+/y/#").await, TOO_MUCH);
     let long = format!("event/+/+/{}/#", "x".repeat(64));
     assert_eq!(service.subscribe(&long).await, DENIED);
+    let mut flood = Client::raw(&core).await;
+    flood.write_all(&[0x10, 0x80, 0x80, 0x40]).await.unwrap();
+    let flood = async { while flood.write_all(&[0; 4096]).await.is_ok() {} };
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(8), flood).await;
+    assert!(closed.is_ok(), "before the time for logins is over");
     let mut retain = async |topic: &str, bytes: usize| {
         let packet = PublishPacket::new(topic, vec![b'x'; bytes], QoS::AtLeastOnce);
         service.publish_packet(packet.with_retain(true)).await
