@@ -125,6 +125,33 @@ enum Spoken {
         #[arg(value_name = "ID ROLE")]
         args: Vec<String>,
     },
+    /// Request an action of a thing, and show its answer.
+    Pub {
+        /// Agent and thing as hubcli sub shows them, action, and its value if it needs one.
+        #[arg(
+            value_name = "AGENT THING ACTION [VALUE]",
+            allow_negative_numbers = true
+        )]
+        args: Vec<String>,
+    },
+    /// Show events of things as they come, until Ctrl-C.
+    #[command(visible_alias = "subev")]
+    Sub {
+        /// Only those of this agent, thing and name; + is any.
+        #[arg(value_name = "AGENT [THING [NAME]]")]
+        args: Vec<String>,
+        /// End after so many.
+        #[arg(short = 'n', long, value_name = "N")]
+        count: Option<u64>,
+    },
+    /// Show descriptions of things as they come, until Ctrl-C.
+    Subtd {
+        #[arg(hide = true)]
+        rest: Vec<String>,
+        /// End after so many.
+        #[arg(short = 'n', long, value_name = "N")]
+        count: Option<u64>,
+    },
     /// View CA, server and client certificates, and when they end.
     Vca {
         #[arg(hide = true)]
@@ -156,8 +183,34 @@ pub(super) enum Command {
     StopAll,
     /// Something with those who may log in.
     People(People),
+    /// A request to a thing.
+    Act(Act),
+    /// Events as they come.
+    Listen(Listen),
     /// Something with certificates, for which no hub needs to run.
     Certs(Certs),
+}
+
+/// An action of a thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Act {
+    pub(super) agent: String,
+    pub(super) thing: String,
+    pub(super) action: String,
+    /// As it is sent; empty = none.
+    pub(super) value: String,
+}
+
+/// Which events are shown; the empty word is any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Listen {
+    pub(super) agent: String,
+    pub(super) thing: String,
+    pub(super) name: String,
+    /// Whether they are descriptions, shown as such.
+    pub(super) things: bool,
+    /// How many; none = without end.
+    pub(super) count: Option<u64>,
 }
 
 /// What can be done with certificates.
@@ -279,6 +332,18 @@ impl Command {
                 )),
             },
             Spoken::Password { args, generate } => password(args, *generate).map(Command::People),
+            Spoken::Pub { args } => act(args).map(Command::Act),
+            Spoken::Sub { args, count } => listen(args, *count).map(Command::Listen),
+            Spoken::Subtd { rest, count } if rest.is_empty() => Ok(Command::Listen(Listen {
+                name: "$td".to_owned(),
+                things: true,
+                count: *count,
+                ..Listen::default()
+            })),
+            Spoken::Subtd { .. } => Err(Failure::usage(
+                "Unexpected arguments",
+                "type: hubcli subtd [-n N]",
+            )),
             Spoken::Vca { rest } if rest.is_empty() => Ok(Command::Certs(Certs::View)),
             Spoken::Cca { rest, days, force } if rest.is_empty() => {
                 Ok(Command::Certs(Certs::Create {
@@ -344,6 +409,40 @@ fn add_user(
             Chosen::ByChance
         },
     }))
+}
+
+fn act(args: &[String]) -> Result<Act, Failure> {
+    let usage = "type: hubcli pub AGENT THING ACTION [VALUE]; quote a value with spaces";
+    let (agent, thing, action, value) = match args {
+        [agent, thing, action] => (agent, thing, action, ""),
+        [agent, thing, action, value] => (agent, thing, action, value.as_str()),
+        [_, _, _, _, _, ..] => return Err(Failure::usage("too many arguments", usage)),
+        _ => return Err(Failure::usage("missing arguments", usage)),
+    };
+    Ok(Act {
+        agent: agent.clone(),
+        thing: thing.clone(),
+        action: action.clone(),
+        value: value.to_owned(),
+    })
+}
+
+fn listen(args: &[String], count: Option<u64>) -> Result<Listen, Failure> {
+    if args.len() > 3 {
+        let hint = "type: hubcli sub [AGENT [THING [NAME]]] [-n N]";
+        return Err(Failure::usage("Unexpected arguments", hint));
+    }
+    let part = |at: usize| match args.get(at).map_or("", String::as_str) {
+        "+" => String::new(),
+        word => word.to_owned(),
+    };
+    Ok(Listen {
+        agent: part(0),
+        thing: part(1),
+        name: part(2),
+        things: false,
+        count,
+    })
 }
 
 fn password(args: &[String], generate: bool) -> Result<People, Failure> {
@@ -412,6 +511,38 @@ mod tests {
         ] {
             assert_eq!(command(line), Ok(Command::One(deed, "a".to_owned())));
         }
+    }
+
+    #[test]
+    fn messages_are_understood() {
+        let act = |value: &str| {
+            Ok(Command::Act(Act {
+                agent: "a".to_owned(),
+                thing: "t".to_owned(),
+                action: "on".to_owned(),
+                value: value.to_owned(),
+            }))
+        };
+        assert_eq!(command("pub a t on"), act(""));
+        assert_eq!(command("pub a t on -5"), act("-5"));
+        assert_eq!(command("pub a t").unwrap_err().text, "missing arguments");
+        let listen = |agent: &str, name: &str, count| {
+            Ok(Command::Listen(Listen {
+                agent: agent.to_owned(),
+                name: name.to_owned(),
+                count,
+                ..Listen::default()
+            }))
+        };
+        assert_eq!(command("sub"), listen("", "", None));
+        assert_eq!(command("subev a + n -n 2"), listen("a", "n", Some(2)));
+        assert_eq!(
+            command("sub 1 2 3 4").unwrap_err().text,
+            "Unexpected arguments"
+        );
+        assert!(
+            matches!(command("subtd"), Ok(Command::Listen(it)) if it.things && it.name == "$td")
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod cli;
 mod code;
 mod core;
 mod exit;
+mod messages;
 mod people;
 mod say;
 mod secret;
@@ -71,12 +72,22 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
         .build()
         .map_err(|error| Failure::failed(format!("cannot start: {error}"), "try again"))?;
     runtime.block_on(async {
+        if let Command::Listen(wish) = &command {
+            let filter = messages::filter(wish)?;
+            let session = session::Session::listening(cli, &folders, vec![filter]).await?;
+            return messages::listen(session, wish, &view).await;
+        }
         let session = session::Session::open(cli, &folders).await?;
         if let Command::One(deed @ (Deed::Stop | Deed::Restart), name) = &command
             && is_core(name, &folders)
         {
             let again = || session::Session::open(cli, &folders);
             return core::perform(session, *deed, name, &view, again).await;
+        }
+        if let Command::Act(wish) = &command {
+            let said = messages::act(&session, wish, &view).await;
+            session.close().await;
+            return said;
         }
         if let Command::People(wish) = &command {
             let said = people::perform(&session, &secret::Asked, wish, &view).await;

@@ -39,11 +39,20 @@ pub(super) struct Session {
     /// Whether the launcher has answered on this connection.
     heard: Cell<bool>,
     // The session ends when it is dropped.
-    _incoming: mpsc::Receiver<Incoming>,
+    incoming: mpsc::Receiver<Incoming>,
 }
 
 impl Session {
     pub(super) async fn open(cli: &Cli, folders: &Folders) -> Result<Self, Failure> {
+        Session::listening(cli, folders, Vec::new()).await
+    }
+
+    /// With filters to subscribe to.
+    pub(super) async fn listening(
+        cli: &Cli,
+        folders: &Folders,
+        filters: Vec<String>,
+    ) -> Result<Self, Failure> {
         let endpoints = match cli.server.as_deref().filter(|url| !url.is_empty()) {
             Some(url) => hub::only(server(url)?),
             None => hub::endpoints(&folders.run, None),
@@ -56,6 +65,7 @@ impl Session {
             hub::credentials(&folders.certs, &cli.login),
         );
         options.endpoints = endpoints;
+        options.subscriptions = filters;
         let (client, incoming) = client::connect_once(options, CONNECT_TIMEOUT)
             .await
             .map_err(|error| {
@@ -69,8 +79,22 @@ impl Session {
             client,
             login: cli.login.clone(),
             heard: Cell::new(false),
-            _incoming: incoming,
+            incoming,
         })
+    }
+
+    pub(super) fn login(&self) -> &str {
+        &self.login
+    }
+
+    /// Asks whoever serves `topic`, once.
+    pub(super) async fn ask_at(&self, topic: &str, payload: Vec<u8>) -> Result<Vec<u8>, CallError> {
+        self.client.call(topic, payload, CALL_TIMEOUT).await
+    }
+
+    /// What comes next; none = the session has ended.
+    pub(super) async fn next(&mut self) -> Option<Incoming> {
+        self.incoming.recv().await
     }
 
     pub(super) async fn close(self) {
@@ -97,7 +121,7 @@ impl Session {
             MessageKind::Rpc,
             self.login
         );
-        self.client.call(&topic, args, CALL_TIMEOUT).await
+        self.ask_at(&topic, args).await
     }
 
     async fn call(&self, capability: &str, request: &Request) -> Result<Vec<u8>, Asked> {
