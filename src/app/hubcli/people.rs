@@ -282,7 +282,7 @@ async fn manage(auth: &impl AskAuth, method: &str, args: Vec<u8>) -> Result<Vec<
 fn refused(error: &CallError) -> Failure {
     let mut failure = failure_of(error);
     match error {
-        CallError::Remote(_) => failure.hint = "hubcli lu shows who there is".to_owned(),
+        CallError::Remote(text) => way_out(text).clone_into(&mut failure.hint),
         CallError::Timeout => {
             failure.hint =
                 "the core has no auth service, or does not answer: with a core such as mosquitto, its own files say who may log in"
@@ -295,6 +295,19 @@ fn refused(error: &CallError) -> Failure {
         | CallError::Invalid { .. } => {}
     }
     failure
+}
+
+/// What to do about an error of the auth service.
+fn way_out(text: &str) -> &'static str {
+    if text.starts_with("password too") {
+        "a password has 5 to 72 bytes"
+    } else if text.ends_with("is reserved") {
+        "the hub itself needs this login as it is; its password may be changed"
+    } else if text.starts_with("invalid client ID") {
+        "take letters, digits, '-' and '_'"
+    } else {
+        "hubcli lu shows who there is"
+    }
 }
 
 fn unreadable(error: &bus::golang::DecodeError) -> Failure {

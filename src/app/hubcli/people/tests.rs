@@ -124,8 +124,8 @@ impl Passwords for &str {
     }
 }
 
-fn on(fake: &Fake, wish: &People, json: bool) -> Result<Said, Failure> {
-    let view = View {
+fn view(json: bool) -> View {
+    View {
         json,
         table: Style {
             paint: Paint::Plain,
@@ -136,7 +136,11 @@ fn on(fake: &Fake, wish: &People, json: bool) -> Result<Said, Failure> {
         },
         logs: "/hub/logs".into(),
         plugins: "/hub/plugins".into(),
-    };
+    }
+}
+
+fn on(fake: &Fake, wish: &People, json: bool) -> Result<Said, Failure> {
+    let view = view(json);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -219,6 +223,21 @@ fn a_generated_password_is_shown_once_and_a_chosen_one_never() {
             "ann by-chance"
         ]
     );
+}
+
+#[test]
+fn errors_of_the_core_come_with_a_way_out() {
+    let wish = new("ann", "viewer", Chosen::ByPeople);
+    let view = view(false);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let failure = runtime
+        .block_on(perform(&Fake::default(), &"1234", &wish, &view))
+        .unwrap_err();
+    assert_eq!(failure.text, "password too short (4 chars)");
+    assert_eq!(failure.hint, "a password has 5 to 72 bytes");
+    assert!(way_out("client ID 'admin' is reserved").starts_with("the hub itself"));
 }
 
 #[test]
