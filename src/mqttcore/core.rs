@@ -194,8 +194,9 @@ impl Core {
             .map_err(|_| StartError::Interrupted)??;
         let acceptor = TlsAcceptor::from(credentials.tls()?);
         let tokens = Tokens::new(credentials.hub_key(), settings.config.validity);
-        let auth = Auth::new(Arc::new(store), tokens);
-        let (floor, jobs) = assemble(auth, settings.config.limits.clone())?;
+        let limits = settings.config.limits.clone();
+        let auth = Auth::new(Arc::new(store), tokens, Guesses::new(&limits));
+        let (floor, jobs) = assemble(auth, limits)?;
 
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&floor.hub.auth.store).keep());
@@ -406,7 +407,6 @@ fn assemble(auth: Auth, limits: Limits) -> Result<(Arc<Floor>, mpsc::Receiver<Jo
     let hub = Arc::new(Hub {
         auth,
         connections: Connections::new(limits.not_logged_in),
-        guesses: Guesses::new(&limits),
         router: Arc::new(router),
         numbers: Arc::new(Numbers::new(secret, limits.packet_bytes)),
         jobs,

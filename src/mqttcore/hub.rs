@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use crate::auth::{Auth, Call};
 use crate::clients::Clients;
 use crate::connections::{Connection, Connections, Proof, Taken, Why, lock};
-use crate::guesses::{Guesses, TooEarly};
+use crate::guesses::TooEarly;
 use crate::job::{Job, Request};
 use crate::limits::Limits;
 use crate::roles::{Asker, fits_login};
@@ -45,8 +45,6 @@ pub struct Hub {
     pub connections: Connections,
     /// What it allows at most.
     pub limits: Limits,
-    /// Wrong passwords.
-    pub guesses: Guesses,
     /// The library's router.
     pub router: MessageRouterRef,
     /// The numbers of messages.
@@ -209,8 +207,8 @@ impl Hub {
         address: IpAddr,
     ) -> Result<bool, Refusal> {
         let has_no_password = hash.is_some_and(str::is_empty);
-        let attempt = self
-            .guesses
+        let guesses = &self.auth.guesses;
+        let attempt = guesses
             .begin(login, has_no_password, address, Instant::now())
             .map_err(|TooEarly| Refusal::TooEarly)?;
         tokio::select! {
@@ -219,7 +217,7 @@ impl Hub {
         }
         let fits = self.auth.passwords.fits(password, hash).await;
         if fits {
-            self.guesses.right(&attempt, Instant::now());
+            guesses.right(&attempt, Instant::now());
         }
         Ok(fits)
     }

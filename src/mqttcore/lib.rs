@@ -15,7 +15,7 @@ pub mod connections;
 pub mod core;
 pub mod credentials;
 pub mod folders;
-mod guesses;
+pub mod guesses;
 pub mod hub;
 pub mod job;
 pub mod limits;

@@ -407,11 +407,13 @@ impl WebSocketTransport for Stream {
 
 impl Drop for Stream {
     /// A client that was told something last and still sends would lose that to a reset when the socket is closed
-    /// with its bytes unread (RFC 1122 §4.2.2.13): its stream is read to the end for a moment.
+    /// with its bytes unread (RFC 1122 §4.2.2.13): its stream is read to the end for a moment. TLS and a websocket say
+    /// goodbye in any case: a browser takes an end without it for a fault.
     fn drop(&mut self) {
-        if !self.shut || self.connection.cut.is_cut() {
+        if self.connection.cut.is_cut() {
             return;
         }
+        let was_told = self.shut;
         let (Some(mut raw), Ok(runtime)) = (self.raw.take(), tokio::runtime::Handle::try_current())
         else {
             return;
@@ -420,8 +422,10 @@ impl Drop for Stream {
             let mut rest = [0; 1024];
             let drain =
                 async { while matches!(raw.read(&mut rest).await, Ok(read) if read > 0) {} };
-            let _ = tokio::time::timeout(LINGER, drain).await;
-            let _ = raw.shutdown().await;
+            if was_told {
+                let _ = tokio::time::timeout(LINGER, drain).await;
+            }
+            let _ = tokio::time::timeout(LINGER, raw.shutdown()).await;
         });
     }
 }

@@ -17,6 +17,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
 
 use crate::config::Config;
 use crate::core::{Core, Settings};
@@ -83,6 +85,17 @@ impl Home {
         own: Option<(String, String)>,
         origin: Option<&str>,
     ) -> Box<dyn Raw> {
+        let frames = self.web_frames(core, own, origin).await;
+        Box::new(crate::websocket::WebSocket::new(frames))
+    }
+
+    /// The same, frame by frame.
+    pub async fn web_frames(
+        &self,
+        core: &Core,
+        own: Option<(String, String)>,
+        origin: Option<&str>,
+    ) -> WebSocketStream<TlsStream<TcpStream>> {
         use tokio_tungstenite::tungstenite::client::IntoClientRequest;
         let port = core.ws_port().unwrap();
         let stream = self.tls_on(port, own).await.unwrap();
@@ -97,14 +110,14 @@ impl Home {
         let (frames, _) = tokio_tungstenite::client_async(request, stream)
             .await
             .unwrap();
-        Box::new(crate::websocket::WebSocket::new(frames))
+        frames
     }
 
     async fn tls_on(
         &self,
         port: u16,
         own: Option<(String, String)>,
-    ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = rustls::RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_file(self.cert("caCert.pem")).unwrap())

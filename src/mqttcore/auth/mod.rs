@@ -23,6 +23,7 @@ pub use tokens::{Tokens, Validity};
 
 use crate::connections::lock;
 use crate::credentials::ADMIN;
+use crate::guesses::Guesses;
 use crate::roles::{Permissions, Role};
 use crate::store::{Store, StoreError};
 
@@ -173,6 +174,12 @@ pub enum AuthError {
     /// The system gives no random numbers, or is about to stop.
     #[error("the password could not be hashed")]
     Hashing,
+    /// Wrong passwords follow each other too fast.
+    #[error("too many wrong passwords for '{id}' of late; try again in half a minute")]
+    TooEarly {
+        /// The login.
+        id: String,
+    },
     /// A wrong password, or none on file.
     #[error("invalid login as '{id}'")]
     Login {
@@ -224,17 +231,20 @@ pub struct Auth {
     pub tokens: Tokens,
     /// Makes and verifies passwords.
     pub passwords: Passwords,
+    /// Wrong passwords.
+    pub guesses: Guesses,
     permissions: Mutex<Arc<Permissions>>,
 }
 
 impl Auth {
     /// The service over `store`.
     #[must_use]
-    pub fn new(store: Arc<Store>, tokens: Tokens) -> Self {
+    pub fn new(store: Arc<Store>, tokens: Tokens, guesses: Guesses) -> Self {
         Auth {
             store,
             tokens,
             passwords: Passwords::default(),
+            guesses,
             permissions: Mutex::new(Arc::new(Permissions::default())),
         }
     }

@@ -337,6 +337,8 @@ async fn a_server_certificate_of_another_ca_is_used_and_never_replaced() {
 
 #[tokio::test]
 async fn websockets_carry_the_same_as_tls() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message as Frame;
     let mut home = Home::new();
     home.settings.config.ws_port = Some(0);
     let core = home.start().await;
@@ -371,6 +373,22 @@ async fn websockets_carry_the_same_as_tls() {
     let stream = home.web(&core, None, page).await;
     let refused = Client::over(stream, "joe", "joe-2", "wrong").await;
     assert_eq!(refused.err(), Some(REFUSED));
+    // The end is told in the words of a websocket, too.
+    let mut frames = home.web_frames(&core, None, page).await;
+    let mut packet = connect_packet("joe-4");
+    packet.username = Some("joe".to_owned());
+    packet.password = Some(b"secret-joe".to_vec());
+    let mut bytes = bytes::BytesMut::new();
+    let disconnect = mqtt5::packet::disconnect::DisconnectPacket::normal();
+    for packet in [
+        Packet::Connect(Box::new(packet)),
+        Packet::Disconnect(disconnect),
+    ] {
+        mqtt5::transport::packet_io::encode_packet_to_buffer(&packet, &mut bytes).unwrap();
+    }
+    frames.send(Frame::Binary(bytes.freeze())).await.unwrap();
+    assert!(matches!(frames.next().await, Some(Ok(Frame::Binary(_)))));
+    assert!(matches!(frames.next().await, Some(Ok(Frame::Close(_)))));
     // A certificate is enough, unless the page of somebody else makes the browser show it.
     let own = client_certificate(&home, "joe");
     for (origin, expected) in [
@@ -461,7 +479,7 @@ async fn guessing_is_slow_and_harms_nobody_who_was_here_before() {
     }
     assert_eq!(login("jim", "secret-jim").await, Some(SLOW), "too early");
     assert_eq!(login("nobody", "x").await, Some(SLOW), "the same address");
-    drop(user(&core, "joe").await);
+    let mut joe = user(&core, "joe").await;
     let token = home.token("launcher");
     assert!(
         Client::connect(&core, "launcher", "launcher", &token)
@@ -473,6 +491,16 @@ async fn guessing_is_slow_and_harms_nobody_who_was_here_before() {
         assert_eq!(login("joe", "wrong").await, Some(REFUSED));
     }
     assert_eq!(login("joe", "secret-joe").await, Some(SLOW));
+    for expected in [
+        "invalid login",
+        "invalid login",
+        "invalid login",
+        "too many wrong passwords",
+    ] {
+        let args = r#"{"password":"wrong"}"#;
+        let text = joe.fail("rpc/auth/profile/newToken", args).await;
+        assert!(text.starts_with(expected), "{text}");
+    }
     core.stop().await;
 }
 
@@ -482,7 +510,8 @@ async fn limits_hold_on_the_wire() {
     let mut home = Home::new();
     let limits = &mut home.settings.config.limits;
     limits.not_logged_in = 3;
-    limits.packet_bytes = 8 * 1024;
+    limits.connect_bytes = 4096;
+    limits.packet_bytes = 64 * 1024;
     limits.subscriptions = 2;
     limits.filter_bytes = 64;
     limits.retained_messages = 1;
@@ -500,10 +529,14 @@ async fn limits_hold_on_the_wire() {
     let long = format!("event/+/+/{}/#", "x".repeat(64));
     assert_eq!(service.subscribe(&long).await, DENIED);
     let mut flood = Client::raw(&core).await;
-    flood.write_all(&[0x10, 0x80, 0x80, 0x40]).await.unwrap();
-    let flood = async { while flood.write_all(&[0; 4096]).await.is_ok() {} };
+    // A CONNECT of 60,000 bytes, most of which come.
+    flood.write_all(&[0x10, 0xe0, 0xd4, 0x03]).await.unwrap();
+    let flood = async {
+        let _ = flood.write_all(&[0; 50_000]).await;
+        flood.read(&mut [0; 8]).await.unwrap_or(0)
+    };
     let closed = tokio::time::timeout(std::time::Duration::from_secs(8), flood).await;
-    assert!(closed.is_ok(), "before the time for logins is over");
+    assert_eq!(closed, Ok(0), "before the time for logins is over");
     let mut retain = async |topic: &str, bytes: usize| {
         let packet = PublishPacket::new(topic, vec![b'x'; bytes], QoS::AtLeastOnce);
         service.publish_packet(packet.with_retain(true)).await
@@ -513,7 +546,7 @@ async fn limits_hold_on_the_wire() {
     assert_eq!(retain(topic, 100).await, 0);
     assert_eq!(retain("event/launcher/t/m/launcher", 1).await, TOO_MUCH);
     assert_eq!(retain(topic, 99).await, 0, "in place of the first");
-    let packet = PublishPacket::new(topic, vec![b'x'; 9 * 1024], QoS::AtMostOnce);
+    let packet = PublishPacket::new(topic, vec![b'x'; 65 * 1024], QoS::AtMostOnce);
     let _ = service.send(Packet::Publish(packet)).await;
     while service.receive().await.is_some() {}
     assert!(
