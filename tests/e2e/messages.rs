@@ -3,6 +3,7 @@
 use crate::hub::{Home, Hub, eventually};
 use bus::client::{Client, Incoming, Options, connect_once};
 use serde_json::Value;
+use std::io::Read;
 use std::process::{Command, Stdio};
 use tokio::sync::mpsc::Receiver;
 
@@ -37,7 +38,30 @@ fn events_come_and_go_as_long_as_somebody_listens() {
     assert_eq!(hub.hubcli(&["pub", "a", "b"]).status.code(), Some(2));
     assert_eq!(hub.hubcli(&["pub", "a/x", "b", "c"]).status.code(), Some(2));
     assert_eq!(hub.hubcli(&["sub", "#"]).status.code(), Some(2));
+
+    // Who hears nothing any more is told.
+    let mut deaf = Command::new(hub.path("bin/hubcli"))
+        .args(["sub"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 14];
+    deaf.stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    assert_eq!(&first, b"Subscribing to");
     hub.down();
+    let deaf = deaf.wait_with_output().unwrap();
+    assert_eq!(deaf.status.code(), Some(3));
+    let err = String::from_utf8(deaf.stderr).unwrap();
+    assert!(
+        err.starts_with("ERROR:  connection to the hub lost: "),
+        "{err}"
+    );
 }
 
 /// Logs in as a plugin, to serve its actions.

@@ -890,6 +890,42 @@ async fn roles_are_known_words_and_the_hubs_own_accounts_keep_theirs() {
     core.stop().await;
 }
 
+/// Its `setrole` and `password`, which no core of the original understands (T33).
+#[tokio::test]
+async fn what_the_originals_hubcli_asks_amiss_is_done() {
+    let home = Home::new();
+    let core = home.start().await;
+    let mut admin = home.client(&core, "admin").await;
+    add_user(&mut admin, "joe", "viewer").await;
+    let manage = "rpc/auth/manageClients";
+    let reply = admin
+        .ask(&format!("{manage}/getProfiles"), r#"{"clientID":"joe"}"#)
+        .await;
+    assert_eq!(reply["profile"]["role"], "viewer");
+    let done = ("json".to_owned(), String::new());
+    for profile in [
+        r#"{"role":"operator"}"#,
+        r#"{"clientID":"joe","role":"manager"}"#,
+    ] {
+        let args = format!(r#"{{"clientID":"joe","profile":{profile}}}"#);
+        let reply = admin
+            .request(&format!("{manage}/updateClient"), &args)
+            .await;
+        assert_eq!(reply, done, "{profile}");
+    }
+    let args = r#"{"clientID":"joe","password":"secret-new"}"#;
+    let reply = admin
+        .request(&format!("{manage}/updatePassword"), args)
+        .await;
+    assert_eq!(reply, done);
+    let mut joe = Client::connect(&core, "joe", "joe", "secret-new")
+        .await
+        .unwrap();
+    let own = joe.ask("rpc/auth/profile/getProfile", "").await;
+    assert_eq!(own["profile"]["role"], "manager");
+    core.stop().await;
+}
+
 #[tokio::test]
 async fn only_what_is_subscribed_is_remembered() {
     let home = Home::new();
@@ -978,9 +1014,9 @@ async fn auth_answers_in_the_originals_words() {
             "clientID 'svc' mismatch in profile as 'y'",
         ),
         (
-            "updatePassword",
+            "setPassword",
             "{}",
-            "method 'updatePassword' not part of capability 'manageClients'",
+            "method 'setPassword' not part of capability 'manageClients'",
         ),
     ] {
         let found = admin.fail(&format!("{manage}/{method}"), args).await;
