@@ -231,6 +231,7 @@ impl Config {
             queued_bytes,
             waiting_requests,
             free_guesses,
+            address_free_guesses,
             guess_delay,
             guess_delay_max,
         } = &mut self.limits;
@@ -250,7 +251,12 @@ impl Config {
             limits.take_within(key, limit, range, problems);
         }
         limits.take_within("inFlight", in_flight, 1..=65_535, problems);
-        limits.take_within("freeGuesses", free_guesses, 1..=1_000_000, problems);
+        for (key, limit) in [
+            ("freeGuesses", free_guesses),
+            ("addressFreeGuesses", address_free_guesses),
+        ] {
+            limits.take_within(key, limit, 1..=1_000_000, problems);
+        }
         for (key, limit, range) in [
             ("loginSeconds", login, 1..=600),
             ("guessDelaySeconds", guess_delay, 1..=3600),
@@ -391,7 +397,7 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
         assert_eq!(Config::default().limits, Limits::default());
         let text = "mqttserver: {limits: {notLoggedIn: 1, loginSeconds: 2, connectBytes: 4097, packetBytes: 2048, inFlight: 4, \
             subscriptions: 5, filterBytes: 66, sharedFilters: 7, retainedMessages: 8, retainedBytes: 9, \
-            queuedMessages: 10, queuedBytes: 2050, waitingRequests: 12, freeGuesses: 13, guessDelaySeconds: 14, \
+            queuedMessages: 10, queuedBytes: 2050, waitingRequests: 12, freeGuesses: 13, addressFreeGuesses: 16, guessDelaySeconds: 14, \
             guessDelayMaxSeconds: 15}}";
         let second = Duration::from_secs(1);
         let expected = Limits {
@@ -409,6 +415,7 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
             queued_bytes: 2050,
             waiting_requests: 12,
             free_guesses: 13,
+            address_free_guesses: 16,
             guess_delay: 14 * second,
             guess_delay_max: 15 * second,
         };

@@ -62,6 +62,7 @@ struct Known {
 pub struct Guesses {
     hasher: RandomState,
     free: u32,
+    address_free: u32,
     delay: Duration,
     most: Duration,
     known: Mutex<Known>,
@@ -85,6 +86,7 @@ impl Guesses {
         Guesses {
             hasher: RandomState::new(),
             free: limits.free_guesses,
+            address_free: limits.address_free_guesses,
             delay: limits.guess_delay,
             most: limits.guess_delay_max,
             known: Mutex::default(),
@@ -126,7 +128,7 @@ impl Guesses {
             count.wrong += 1;
             count.last = at;
             // The other guesser's delay is not this one's.
-            let delay = self.delay_after(count.wrong);
+            let delay = self.delay_after(guesser, count.wrong);
             if !delay.is_zero() {
                 count.next = at + delay;
             }
@@ -140,7 +142,7 @@ impl Guesses {
         for guesser in attempt.guessers().into_iter().flatten() {
             if let Some(count) = known.counts.get_mut(&guesser) {
                 count.wrong = count.wrong.saturating_sub(1);
-                let next = attempt.at + self.delay_after(count.wrong);
+                let next = attempt.at + self.delay_after(guesser, count.wrong);
                 count.next = count.next.min(next.max(now));
             }
         }
@@ -152,8 +154,12 @@ impl Guesses {
         known.good.insert((attempt.login, attempt.address), now);
     }
 
-    fn delay_after(&self, wrong: u32) -> Duration {
-        match wrong.checked_sub(self.free) {
+    fn delay_after(&self, guesser: Guesser, wrong: u32) -> Duration {
+        let free = match guesser {
+            Guesser::Login(_) | Guesser::Both(..) => self.free,
+            Guesser::Address(_) => self.address_free,
+        };
+        match wrong.checked_sub(free) {
             None | Some(0) => Duration::ZERO,
             Some(more) => self
                 .delay
@@ -216,7 +222,10 @@ mod tests {
     impl Bench {
         fn new() -> Bench {
             Bench {
-                guesses: Guesses::new(&Limits::default()),
+                guesses: Guesses::new(&Limits {
+                    address_free_guesses: 10,
+                    ..Limits::default()
+                }),
                 now: Instant::now(),
             }
         }
@@ -250,9 +259,11 @@ mod tests {
         // The sixth is made at once, the seventh waits for it.
         assert_eq!(bench.wrong("joe", HOME), 6);
         assert_eq!(bench.wrong("joe", AWAY), 0, "the login");
-        assert_eq!(bench.wrong("jim", HOME), 0, "the address");
-        assert_eq!(bench.wrong("jack", [10, 0, 0, 3]), 6, "neither");
-        assert_eq!(bench.wrong("jim", [10, 0, 0, 4]), 5, "one was tried");
+        // With the seven above.
+        assert_eq!(bench.wrong("jim", HOME), 4, "the address");
+        assert_eq!(bench.wrong("jack", HOME), 0, "the address");
+        assert_eq!(bench.wrong("jill", [10, 0, 0, 3]), 6, "neither");
+        assert_eq!(bench.wrong("jack", [10, 0, 0, 4]), 5, "one was tried");
     }
 
     #[test]

@@ -33,8 +33,10 @@ pub struct Limits {
     pub queued_bytes: usize,
     /// Requests to the auth service, and logins to tell, that wait.
     pub waiting_requests: usize,
-    /// Wrong passwords of a client, and of an address, before guessing is slowed down.
+    /// Wrong passwords for a login before guessing is slowed down.
     pub free_guesses: u32,
+    /// Wrong passwords from an address before that: many may share one.
+    pub address_free_guesses: u32,
     /// Until the next guess after those; doubles with each.
     pub guess_delay: Duration,
     /// It grows up to this.
@@ -58,6 +60,7 @@ impl Default for Limits {
             queued_bytes: 16 * 1024 * 1024,
             waiting_requests: 1024,
             free_guesses: 5,
+            address_free_guesses: 30,
             guess_delay: Duration::from_secs(1),
             guess_delay_max: Duration::from_secs(30),
         }

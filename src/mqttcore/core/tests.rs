@@ -463,8 +463,10 @@ async fn a_websocket_port_in_use_stops_the_start_unless_nobody_asked_for_it() {
 async fn guessing_is_slow_and_harms_nobody_who_was_here_before() {
     const SLOW: u8 = 0x9f;
     let mut home = Home::new();
-    home.settings.config.limits.free_guesses = 2;
-    home.settings.config.limits.guess_delay = std::time::Duration::from_secs(20);
+    let limits = &mut home.settings.config.limits;
+    limits.free_guesses = 2;
+    limits.address_free_guesses = 2;
+    limits.guess_delay = std::time::Duration::from_secs(20);
     let core = home.start().await;
     let mut admin = home.client(&core, "admin").await;
     add_user(&mut admin, "joe", "viewer").await;
