@@ -218,6 +218,7 @@ impl Config {
         const MIB: usize = 1024 * 1024;
         let Limits {
             not_logged_in,
+            connections,
             login,
             connect_bytes,
             packet_bytes,
@@ -237,6 +238,7 @@ impl Config {
         } = &mut self.limits;
         for (key, limit, range) in [
             ("notLoggedIn", not_logged_in, 1..=65_536),
+            ("connections", connections, 1..=1_000_000),
             ("connectBytes", connect_bytes, 4096..=MIB),
             ("packetBytes", packet_bytes, 1024..=256 * MIB),
             ("subscriptions", subscriptions, 1..=1_000_000),
@@ -395,13 +397,14 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
     #[test]
     fn every_limit_has_a_key_and_a_range() {
         assert_eq!(Config::default().limits, Limits::default());
-        let text = "mqttserver: {limits: {notLoggedIn: 1, loginSeconds: 2, connectBytes: 4097, packetBytes: 2048, inFlight: 4, \
+        let text = "mqttserver: {limits: {notLoggedIn: 1, connections: 17, loginSeconds: 2, connectBytes: 4097, packetBytes: 2048, inFlight: 4, \
             subscriptions: 5, filterBytes: 66, sharedFilters: 7, retainedMessages: 8, retainedBytes: 9, \
             queuedMessages: 10, queuedBytes: 2050, waitingRequests: 12, freeGuesses: 13, addressFreeGuesses: 16, guessDelaySeconds: 14, \
             guessDelayMaxSeconds: 15}}";
         let second = Duration::from_secs(1);
         let expected = Limits {
             not_logged_in: 1,
+            connections: 17,
             login: 2 * second,
             connect_bytes: 4097,
             packet_bytes: 2048,

@@ -230,15 +230,22 @@ impl Connection {
     }
 }
 
-/// The id is that of a live connection of another login.
+/// Why a connection cannot be logged in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken;
+pub enum NoRoom {
+    /// The id is that of a live connection of another login.
+    Taken,
+    /// The login has as many connections as it may.
+    TooMany,
+}
 
 #[derive(Debug, Default)]
 struct Known {
     all: BTreeMap<u64, Arc<Connection>>,
     /// Not logged in yet and not cut, oldest first, with the network they come from.
     strangers: BTreeMap<(Door, u64), IpAddr>,
+    /// How many connections each login has.
+    logins: HashMap<String, usize>,
     /// By MQTT client id.
     ids: HashMap<String, Owner>,
 }
@@ -276,6 +283,8 @@ struct Owner {
 pub struct Connections {
     /// The most connections of one door that may be between accept and login.
     most_strangers: usize,
+    /// The most connections of one login.
+    most_of_login: usize,
     known: Mutex<Known>,
     next: AtomicU64,
 }
@@ -283,9 +292,10 @@ pub struct Connections {
 impl Connections {
     /// None yet.
     #[must_use]
-    pub fn new(most_strangers: usize) -> Self {
+    pub fn new(most_strangers: usize, most_of_login: usize) -> Self {
         Connections {
             most_strangers,
+            most_of_login,
             known: Mutex::default(),
             next: AtomicU64::new(0),
         }
@@ -321,11 +331,22 @@ impl Connections {
     /// Logs `connection` in.
     ///
     /// # Errors
-    /// `mqtt_id` is in use by another login; nothing has changed.
-    pub fn log_in(&self, connection: &Connection, login: &str, mqtt_id: &str) -> Result<(), Taken> {
+    /// `mqtt_id` is in use by another login, or the login has no more connections; nothing has changed.
+    pub fn log_in(
+        &self,
+        connection: &Connection,
+        login: &str,
+        mqtt_id: &str,
+    ) -> Result<(), NoRoom> {
         let mut known = lock(&self.known);
+        // Who takes over his own id has one connection more for a moment only.
+        let takes_over = known.ids.contains_key(mqtt_id);
+        let count = known.logins.get(login).copied().unwrap_or(0);
+        if count >= self.most_of_login && !takes_over {
+            return Err(NoRoom::TooMany);
+        }
         match known.ids.get_mut(mqtt_id) {
-            Some(owner) if owner.login != login => return Err(Taken),
+            Some(owner) if owner.login != login => return Err(NoRoom::Taken),
             Some(owner) => {
                 owner.connections += 1;
                 owner.latest = connection.number;
@@ -339,6 +360,7 @@ impl Connections {
                 known.ids.insert(mqtt_id.to_owned(), owner);
             }
         }
+        *known.logins.entry(login.to_owned()).or_default() += 1;
         known
             .strangers
             .remove(&(connection.door, connection.number));
@@ -359,9 +381,15 @@ impl Connections {
         known
             .strangers
             .remove(&(connection.door, connection.number));
-        let Some(mqtt_id) = connection.mqtt_id() else {
+        let (Some(login), Some(mqtt_id)) = (connection.login(), connection.mqtt_id()) else {
             return;
         };
+        if let Some(count) = known.logins.get_mut(&login) {
+            *count -= 1;
+            if *count == 0 {
+                known.logins.remove(&login);
+            }
+        }
         let last = match known.ids.get_mut(&mqtt_id) {
             Some(owner) => {
                 owner.connections -= 1;
@@ -411,15 +439,21 @@ mod tests {
 
     #[test]
     fn an_id_belongs_to_one_login_while_any_connection_has_it() {
-        let connections = Connections::new(8);
+        let connections = Connections::new(8, 8);
         let [first, second, thief] = [(); 3].map(|()| connections.open(Door::Local, HERE));
         assert_eq!(connections.log_in(&first, "a", "a-b-1"), Ok(()));
-        assert_eq!(connections.log_in(&thief, "a-b", "a-b-1"), Err(Taken));
+        assert_eq!(
+            connections.log_in(&thief, "a-b", "a-b-1"),
+            Err(NoRoom::Taken)
+        );
         assert!(!thief.is_logged_in());
         assert_eq!(connections.log_in(&second, "a", "a-b-1"), Ok(()));
         connections.close(&first);
         connections.close(&first);
-        assert_eq!(connections.log_in(&thief, "a-b", "a-b-1"), Err(Taken));
+        assert_eq!(
+            connections.log_in(&thief, "a-b", "a-b-1"),
+            Err(NoRoom::Taken)
+        );
         connections.close(&second);
         assert_eq!(connections.log_in(&thief, "a-b", "a-b-1"), Ok(()));
         assert_eq!(connections.of_login("a-b").len(), 1);
@@ -427,8 +461,26 @@ mod tests {
     }
 
     #[test]
+    fn a_login_has_so_many_connections_and_no_more() {
+        let connections = Connections::new(8, 2);
+        let [first, second, third] = [(); 3].map(|()| connections.open(Door::Local, HERE));
+        assert_eq!(connections.log_in(&first, "a", "a-1"), Ok(()));
+        assert_eq!(connections.log_in(&second, "a", "a-2"), Ok(()));
+        assert_eq!(connections.log_in(&third, "a", "a-3"), Err(NoRoom::TooMany));
+        assert_eq!(connections.log_in(&third, "b", "a-2"), Err(NoRoom::Taken));
+        let again = connections.open(Door::Local, HERE);
+        assert_eq!(connections.log_in(&again, "a", "a-1"), Ok(()));
+        connections.close(&again);
+        connections.close(&first);
+        assert_eq!(connections.log_in(&third, "a", "a-3"), Ok(()));
+        connections.close(&second);
+        connections.close(&third);
+        assert!(lock(&connections.known).logins.is_empty());
+    }
+
+    #[test]
     fn the_oldest_stranger_of_a_door_makes_room() {
-        let connections = Connections::new(16);
+        let connections = Connections::new(16, 8);
         let local = connections.open(Door::Local, HERE);
         let known = connections.open(Door::Network, HERE);
         connections.log_in(&known, "a", "a").unwrap();
@@ -443,7 +495,7 @@ mod tests {
 
     #[test]
     fn who_comes_in_crowds_makes_room_for_others() {
-        let connections = Connections::new(16);
+        let connections = Connections::new(16, 8);
         let single = connections.open(Door::Network, "10.0.0.1".parse().unwrap());
         let crowd: Vec<_> = (1..100)
             .map(|n| {

@@ -406,7 +406,7 @@ fn assemble(auth: Auth, limits: Limits) -> Result<(Arc<Floor>, mpsc::Receiver<Jo
         .with_retained_limits(limits.retained_messages, limits.retained_bytes);
     let hub = Arc::new(Hub {
         auth,
-        connections: Connections::new(limits.not_logged_in),
+        connections: Connections::new(limits.not_logged_in, limits.connections),
         router: Arc::new(router),
         numbers: Arc::new(Numbers::new(secret, limits.packet_bytes)),
         jobs,

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::auth::{Auth, Call};
 use crate::clients::Clients;
-use crate::connections::{Connection, Connections, Proof, Taken, Why, lock};
+use crate::connections::{Connection, Connections, NoRoom, Proof, Why, lock};
 use crate::guesses::TooEarly;
 use crate::job::{Job, Request};
 use crate::limits::Limits;
@@ -256,6 +256,8 @@ enum Refusal {
     ForeignId,
     #[error("the MQTT client id is in use by another login")]
     Taken,
+    #[error("it has as many connections as one may have; see mqttserver.limits.connections")]
+    TooMany,
     #[error("it gave no login")]
     NoLogin,
     #[error("MQTT 5 is needed")]
@@ -272,6 +274,7 @@ impl Refusal {
             | Refusal::Token(_)
             | Refusal::NoLogin => ReasonCode::BadUsernameOrPassword,
             Refusal::TooEarly | Refusal::Gone => ReasonCode::ConnectionRateExceeded,
+            Refusal::TooMany => ReasonCode::QuotaExceeded,
             Refusal::ForeignId | Refusal::Taken => ReasonCode::ClientIdentifierNotValid,
             Refusal::Version => ReasonCode::UnsupportedProtocolVersion,
         }
@@ -307,7 +310,10 @@ impl Gate {
         self.hub
             .connections
             .log_in(&self.connection, login, mqtt_id)
-            .map_err(|Taken| Refusal::Taken)?;
+            .map_err(|no_room| match no_room {
+                NoRoom::Taken => Refusal::Taken,
+                NoRoom::TooMany => Refusal::TooMany,
+            })?;
         // A change in this moment did not see the connection among those it ended.
         let proof = self.connection.proof.get_or_init(|| proof);
         if !still_proves(proof, login, &self.hub.auth.store.now()) {

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections of one door that may be between accept and login; the oldest makes room.
     pub not_logged_in: usize,
+    /// Connections of one login.
+    pub connections: usize,
     /// From accept to login.
     pub login: Duration,
     /// What a connection may send until it has logged in, in bytes.
@@ -47,6 +49,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             not_logged_in: 128,
+            connections: 16 * 1024,
             login: Duration::from_secs(10),
             connect_bytes: 128 * 1024,
             packet_bytes: 4 * 1024 * 1024,

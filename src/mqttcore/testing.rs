@@ -113,7 +113,8 @@ impl Home {
         frames
     }
 
-    async fn tls_on(
+    /// TLS to a port of the core.
+    pub async fn tls_on(
         &self,
         port: u16,
         own: Option<(String, String)>,

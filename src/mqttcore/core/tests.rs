@@ -413,9 +413,17 @@ async fn who_is_silent_in_the_middle_of_a_websocket_is_closed_too() {
     let core = home.start().await;
     let address = ("127.0.0.1", core.ws_port().unwrap());
     let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    // The beginning of a ClientHello, and that of an upgrade.
+    let mut half_tls = tokio::net::TcpStream::connect(address).await.unwrap();
+    half_tls.write_all(&[0x16, 3, 1, 2, 0, 1]).await.unwrap();
+    let mut half_upgrade = home.tls_on(address.1, None).await.unwrap();
+    let half = b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\n";
+    half_upgrade.write_all(half).await.unwrap();
     let mut upgraded = home.web(&core, None, None).await;
     let mut known = home.client(&core, "admin").await;
-    assert_eq!(core.hub().connections.count(), 3);
+    assert_eq!(core.hub().connections.count(), 5);
+    assert_eq!(half_tls.read(&mut [0; 8]).await.unwrap_or(0), 0);
+    assert_eq!(half_upgrade.read(&mut [0; 8]).await.unwrap_or(0), 0);
     assert_eq!(silent.read(&mut [0; 8]).await.unwrap_or(0), 0);
     assert_eq!(upgraded.read(&mut [0; 8]).await.unwrap_or(0), 0);
     assert!(known.messages().await.is_empty(), "who has logged in stays");
@@ -512,6 +520,7 @@ async fn limits_hold_on_the_wire() {
     let mut home = Home::new();
     let limits = &mut home.settings.config.limits;
     limits.not_logged_in = 3;
+    limits.connections = 1;
     limits.connect_bytes = 4096;
     limits.packet_bytes = 64 * 1024;
     limits.subscriptions = 2;
@@ -525,6 +534,8 @@ async fn limits_hold_on_the_wire() {
     }
     let mut service = home.client(&core, "launcher").await;
     assert_eq!(strangers[0].read(&mut [0; 8]).await.unwrap_or(0), 0);
+    let second = Client::connect(&core, "launcher", "launcher-2", &home.token("launcher")).await;
+    assert_eq!(second.err(), Some(TOO_MUCH));
     assert_eq!(service.subscribe("event/+/+/+/#").await, 1);
     assert_eq!(service.subscribe("event/+/+/x/#").await, 1);
     assert_eq!(service.subscribe("event/+/+/y/#").await, TOO_MUCH);

@@ -4,7 +4,7 @@ use tokio::io::DuplexStream;
 
 fn pair(size: usize) -> (DuplexStream, Stream, Arc<Connection>) {
     let (client, server) = tokio::io::duplex(size);
-    let connection = Connections::new(1).open(Door::Local, Ipv4Addr::LOCALHOST.into());
+    let connection = Connections::new(1, 1).open(Door::Local, Ipv4Addr::LOCALHOST.into());
     let numbers = Arc::new(Numbers::new(1, 4096));
     let stream = Stream::new(Box::new(server), Arc::clone(&connection), numbers);
     (client, stream, connection)
