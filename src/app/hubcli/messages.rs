@@ -263,15 +263,6 @@ fn updated(td: &Value, style: &Style) -> String {
 mod tests {
     use super::*;
 
-    fn view(json: bool) -> View {
-        View {
-            json,
-            table: Style::for_programs(),
-            logs: "/hub/logs".into(),
-            plugins: "/hub/plugins".into(),
-        }
-    }
-
     fn line(topic: &str, payload: &str, things: bool, json: bool) -> Option<String> {
         let wish = Listen {
             things,
@@ -282,7 +273,7 @@ mod tests {
             payload.as_bytes(),
             1_698_434_814_123,
             &wish,
-            &view(json),
+            &View::for_tests(json),
         )
     }
 

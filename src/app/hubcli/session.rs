@@ -108,22 +108,6 @@ impl Session {
             .is_ok()
     }
 
-    /// Calls a method of the auth service, which answers as long as the core runs.
-    async fn auth(
-        &self,
-        capability: &str,
-        method: &str,
-        args: Vec<u8>,
-    ) -> Result<Vec<u8>, CallError> {
-        // The login was proved to be a level of a topic when the session was opened.
-        let topic = format!(
-            "{}/{AUTH}/{capability}/{method}/{}",
-            MessageKind::Rpc,
-            self.login
-        );
-        self.ask_at(&topic, args).await
-    }
-
     async fn call(&self, capability: &str, request: &Request) -> Result<Vec<u8>, Asked> {
         let until = Instant::now() + CALL_TIMEOUT;
         if request.method().is_part_of(READ) {
@@ -231,7 +215,13 @@ impl AskAuth for Session {
         method: &str,
         args: Vec<u8>,
     ) -> Result<Vec<u8>, CallError> {
-        self.auth(capability, method, args).await
+        // The login was proved to be a level of a topic when the session was opened.
+        let topic = format!(
+            "{}/{AUTH}/{capability}/{method}/{}",
+            MessageKind::Rpc,
+            self.login
+        );
+        self.ask_at(&topic, args).await
     }
 }
 

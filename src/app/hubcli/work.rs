@@ -29,6 +29,25 @@ pub(super) struct View {
     pub(super) plugins: PathBuf,
 }
 
+#[cfg(test)]
+impl View {
+    /// Without colours and widths, and in a zone that is the same everywhere.
+    pub(super) fn for_tests(json: bool) -> View {
+        View {
+            json,
+            table: Style {
+                paint: super::say::Paint::Plain,
+                width: None,
+                nowrap: false,
+                now_ms: 1_000,
+                zone: jiff::tz::TimeZone::UTC,
+            },
+            logs: PathBuf::from("/hub/logs"),
+            plugins: PathBuf::from("/hub/plugins"),
+        }
+    }
+}
+
 /// Does what was asked for.
 pub(super) async fn perform(
     launcher: &impl Ask,

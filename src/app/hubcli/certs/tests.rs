@@ -1,21 +1,11 @@
-use super::super::table::Style;
 use super::*;
 use creds::ca::{ClientSubject, ServerNames};
 use creds::{CredentialPaths, KeyPair};
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
-fn view(json: bool) -> View {
-    View {
-        json,
-        table: Style::for_programs(),
-        logs: "/hub/logs".into(),
-        plugins: "/hub/plugins".into(),
-    }
-}
-
 fn on(wish: Certs, certs: &Path, now: UnixTime, json: bool) -> Result<Said, Failure> {
-    perform(wish, certs, now, &view(json))
+    perform(wish, certs, now, &View::for_tests(json))
 }
 
 fn in_days(days: i64) -> UnixTime {

@@ -1,5 +1,4 @@
 use super::super::ExitCode;
-use super::super::say::Paint;
 use super::*;
 use std::cell::RefCell;
 
@@ -124,23 +123,8 @@ impl Passwords for &str {
     }
 }
 
-fn view(json: bool) -> View {
-    View {
-        json,
-        table: Style {
-            paint: Paint::Plain,
-            width: None,
-            nowrap: false,
-            now_ms: 1_000,
-            zone: jiff::tz::TimeZone::UTC,
-        },
-        logs: "/hub/logs".into(),
-        plugins: "/hub/plugins".into(),
-    }
-}
-
 fn on(fake: &Fake, wish: &People, json: bool) -> Result<Said, Failure> {
-    let view = view(json);
+    let view = View::for_tests(json);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -228,7 +212,7 @@ fn a_generated_password_is_shown_once_and_a_chosen_one_never() {
 #[test]
 fn errors_of_the_core_come_with_a_way_out() {
     let wish = new("ann", "viewer", Chosen::ByPeople);
-    let view = view(false);
+    let view = View::for_tests(false);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();

@@ -89,26 +89,11 @@ impl Ask for Fake {
     }
 }
 
-fn view(json: bool) -> View {
-    View {
-        json,
-        table: Style {
-            paint: Paint::Plain,
-            width: None,
-            nowrap: false,
-            now_ms: 1_000,
-            zone: jiff::tz::TimeZone::UTC,
-        },
-        logs: PathBuf::from("/hub/logs"),
-        plugins: PathBuf::from("/hub/plugins"),
-    }
-}
-
 fn perform_on(fake: &Fake, command: &Command, json: bool) -> Result<Said, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    runtime.block_on(perform(fake, command, &view(json)))
+    runtime.block_on(perform(fake, command, &View::for_tests(json)))
 }
 
 fn on(command: &Command) -> Result<Said, Failure> {
@@ -253,7 +238,7 @@ fn a_log_is_named_when_there_is_one_and_the_cores_is_not_a_plugins() {
             start_count,
             ..info("x", "blocked")
         };
-        log_of(&info, &view(false)).map(|log| log.display().to_string())
+        log_of(&info, &View::for_tests(false)).map(|log| log.display().to_string())
     };
     assert_eq!(log("/hub/plugins/x", 0), None);
     assert_eq!(log("/hub/plugins/x", 1).as_deref(), Some("/hub/logs/x.log"));
