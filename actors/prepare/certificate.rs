@@ -46,7 +46,7 @@ pub(super) struct Notary {
 }
 
 /// `caCert.pem` and `caKey.pem` as they were at one moment.
-type CaFiles = (Stamp, Stamp);
+pub(super) type CaFiles = (Stamp, Stamp);
 
 #[derive(Default)]
 struct State {
@@ -67,22 +67,24 @@ impl Notary {
     }
 
     /// The files of the CA as they are now: a certificate is judged anew when they change.
-    pub(super) fn ca_stamps(&self) -> CaFiles {
+    pub(super) fn ca_files(&self) -> CaFiles {
         (
             stamp(&self.certs.join(CA_CERT)),
             stamp(&self.certs.join(CA_KEY)),
         )
     }
 
-    /// Sees to it that the certificate at `path` serves `id`, whose key is `key`, at `now`.
+    /// Sees to it that the certificate at `path` serves `id`, whose key is `key`, at `now`; the CA's files were seen as
+    /// `ca_files` a moment ago.
     pub(super) fn see_to(
         &self,
+        ca_files: CaFiles,
         id: &PluginId,
         key: &PublicKey,
         path: &Path,
         now: UnixTime,
     ) -> Certified {
-        let made = self.ca(now).and_then(|ca| {
+        let made = self.ca(ca_files, now).and_then(|ca| {
             let found = atomic::read_text(path).ok();
             let found = found.and_then(|text| Certificate::from_pem(&text).ok());
             match found.and_then(|cert| self.serves(&cert, id, key, &ca, now)) {
@@ -148,18 +150,17 @@ impl Notary {
     }
 
     /// The CA, read again when its files changed.
-    fn ca(&self, now: UnixTime) -> Result<Arc<Ca>, String> {
-        let stamps = self.ca_stamps();
+    fn ca(&self, files: CaFiles, now: UnixTime) -> Result<Arc<Ca>, String> {
         let mut state = self.lock();
         if let Some((before, ca)) = &state.ca
-            && *before == stamps
+            && *before == files
         {
             return ca.clone();
         }
         let ca = load_ca(&self.certs, now)
             .map(Arc::new)
             .map_err(|error| in_words(&error));
-        state.ca = Some((stamps, ca.clone()));
+        state.ca = Some((files, ca.clone()));
         ca
     }
 

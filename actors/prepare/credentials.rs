@@ -3,7 +3,7 @@
 //! Invariants: what is on disk is replaced whole or stays; what was judged once is not judged again while the files are
 //! the same; no text holds key or token.
 
-use super::certificate::{Certified, ClientCertificates, Notary};
+use super::certificate::{CaFiles, Certified, ClientCertificates, Notary};
 use super::stamp::{Stamp, stamp};
 use crate::words::in_words;
 use creds::atomic;
@@ -65,14 +65,14 @@ struct Judged {
 
 /// The files that a judgement is about, and the hub's key it was made with, in one number: of a thousand plugins the
 /// files themselves would take a megabyte.
-fn fingerprint(paths: &CredentialPaths, hub: Option<&str>, notary: Option<&Notary>) -> u64 {
+fn fingerprint(paths: &CredentialPaths, hub: Option<&str>, ca: Option<CaFiles>) -> u64 {
     let mut hasher = DefaultHasher::new();
     for path in [&paths.key, &paths.public, &paths.token] {
         stamp(path).hash(&mut hasher);
     }
     hub.hash(&mut hasher);
-    if let Some(notary) = notary {
-        (stamp(&paths.cert), notary.ca_stamps()).hash(&mut hasher);
+    if let Some(ca) = ca {
+        (stamp(&paths.cert), ca).hash(&mut hasher);
     }
     hasher.finish()
 }
@@ -115,7 +115,11 @@ impl Shelf {
     pub(super) fn look(&self, id: &PluginId, now: UnixTime) -> Result<OnDisk, String> {
         let paths = CredentialPaths::new(&self.certs, id.as_str()).map_err(|e| in_words(&e))?;
         let hub = self.hub_key();
-        let files = fingerprint(&paths, hub.as_deref(), self.notary.as_ref());
+        let notary = self
+            .notary
+            .as_ref()
+            .map(|notary| (notary, notary.ca_files()));
+        let files = fingerprint(&paths, hub.as_deref(), notary.map(|(_, ca)| ca));
         if let Some(judged) = self.lock().plugins.get(id)
             && judged.files == files
             && judged.certified_until.is_none_or(|until| now < until)
@@ -134,10 +138,8 @@ impl Shelf {
                 tracing::warn!(plugin = %id, "{} did not belong to its key and was written anew", paths.public.display());
             }
         }
-        let certified = self
-            .notary
-            .as_ref()
-            .map(|notary| notary.see_to(id, pair.public(), &paths.cert, now));
+        let certified =
+            notary.map(|(notary, ca)| notary.see_to(ca, id, pair.public(), &paths.cert, now));
         let key = pair.public_text();
         let state = match files::read_token(&paths.token) {
             Ok(token) => {
