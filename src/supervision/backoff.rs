@@ -60,7 +60,7 @@ pub fn blocked_delay(attempts: u32, jitter: &mut Jitter) -> Duration {
 }
 
 /// `first·factor^exponent`, at most `max`; safe for any exponent and factor ≥ 1.
-fn grown(first: Duration, factor: f64, exponent: u32, max: Duration) -> Duration {
+pub(crate) fn grown(first: Duration, factor: f64, exponent: u32, max: Duration) -> Duration {
     let exponent = i32::try_from(exponent).unwrap_or(i32::MAX);
     let seconds = first.as_secs_f64() * factor.max(1.0).powi(exponent);
     if seconds.is_finite() && seconds < max.as_secs_f64() {
@@ -73,7 +73,7 @@ fn grown(first: Duration, factor: f64, exponent: u32, max: Duration) -> Duration
 }
 
 /// `base` varied by ± `part` of itself.
-fn vary(base: Duration, part: f64, jitter: &mut Jitter) -> Duration {
+pub(crate) fn vary(base: Duration, part: f64, jitter: &mut Jitter) -> Duration {
     if base.is_zero() {
         return base;
     }

@@ -8,6 +8,7 @@
 //! The way in is [`lifecycle::Lifecycle::step`]; the rest are the words it speaks.
 
 pub mod backoff;
+pub mod credential;
 pub mod exit;
 pub mod hand;
 pub mod ids;
