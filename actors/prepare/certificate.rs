@@ -8,7 +8,7 @@ use crate::words::in_words;
 use creds::atomic::{self, PUBLIC_MODE};
 use creds::ca::{Ca, ClientSubject, Signing, load_ca};
 use creds::check::{Certificate, Validity};
-use creds::files::{CA_CERT, CA_KEY};
+use creds::files::{CA_CERT, CA_KEY, HUB_CERT};
 use creds::{PublicKey, UnixTime};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,8 @@ use supervision::PluginId;
 
 /// The organizational unit of plugins: their role (HP 1.18).
 const UNIT: &str = "service";
+/// How the common name of a server certificate begins that a core made (HP 1.18).
+const CORES_NAME: &str = "nats-";
 
 /// How client certificates are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,6 +27,9 @@ pub struct ClientCertificates {
     pub life: Duration,
     /// From this share of their life on they are renewed; 0 to 1.
     pub renew_at: f64,
+    /// Whether a core that takes a new CA over by itself is shown to have done so by its server certificate: until then
+    /// it would refuse certificates of that CA.
+    pub after_server: bool,
 }
 
 /// What became of a plugin's certificate.
@@ -32,8 +37,8 @@ pub struct ClientCertificates {
 pub(super) enum Certified {
     /// It is good for now, and to be looked at again from then on.
     Until(UnixTime),
-    /// It was made just now.
-    Made,
+    /// A new one is made when the core shows a server certificate of the present CA.
+    AwaitsServer,
     /// There is none that serves, and none could be made.
     Without,
 }
@@ -45,13 +50,21 @@ pub(super) struct Notary {
     state: Mutex<State>,
 }
 
-/// `caCert.pem` and `caKey.pem` as they were at one moment.
-pub(super) type CaFiles = (Stamp, Stamp);
+/// `caCert.pem`, `caKey.pem` and `hubCert.pem` as they were at one moment.
+pub(super) type HubFiles = [Stamp; 3];
+
+/// Who signs.
+#[derive(Clone)]
+struct Authority {
+    ca: Arc<Ca>,
+    /// Whether the core still shows a certificate of another CA, which it will replace.
+    awaits_server: bool,
+}
 
 #[derive(Default)]
 struct State {
     /// The CA as it was read, and of which files.
-    ca: Option<(CaFiles, Result<Arc<Ca>, String>)>,
+    ca: Option<(HubFiles, Result<Authority, String>)>,
     /// The last reason why there are no certificates.
     said: Option<String>,
 }
@@ -66,30 +79,33 @@ impl Notary {
         }
     }
 
-    /// The files of the CA as they are now: a certificate is judged anew when they change.
-    pub(super) fn ca_files(&self) -> CaFiles {
-        (
-            stamp(&self.certs.join(CA_CERT)),
-            stamp(&self.certs.join(CA_KEY)),
-        )
+    /// The files that all certificates hang on, as they are now: these are judged anew when they change.
+    pub(super) fn hub_files(&self) -> HubFiles {
+        [CA_CERT, CA_KEY, HUB_CERT].map(|name| stamp(&self.certs.join(name)))
     }
 
-    /// Sees to it that the certificate at `path` serves `id`, whose key is `key`, at `now`; the CA's files were seen as
-    /// `ca_files` a moment ago.
+    /// The clock was set: the CA is judged again.
+    pub(super) fn forget(&self) {
+        self.lock().ca = None;
+    }
+
+    /// Sees to it that the certificate at `path` serves `id`, whose key is `key`, at `now`; the files it hangs on were
+    /// seen as `files` a moment ago.
     pub(super) fn see_to(
         &self,
-        ca_files: CaFiles,
+        files: HubFiles,
         id: &PluginId,
         key: &PublicKey,
         path: &Path,
         now: UnixTime,
     ) -> Certified {
-        let made = self.ca(ca_files, now).and_then(|ca| {
+        let made = self.authority(files, now).and_then(|authority| {
             let found = atomic::read_text(path).ok();
             let found = found.and_then(|text| Certificate::from_pem(&text).ok());
-            match found.and_then(|cert| self.serves(&cert, id, key, &ca, now)) {
+            match found.and_then(|cert| self.serves(&cert, id, key, &authority.ca, now)) {
                 Some(until) => Ok(Certified::Until(until)),
-                None => self.make(id, key, path, &ca, now),
+                None if authority.awaits_server => Ok(Certified::AwaitsServer),
+                None => self.make(id, key, path, &authority.ca, now),
             }
         });
         match made {
@@ -146,22 +162,40 @@ impl Notary {
         let pem = pem.map_err(|error| in_words(&error))?;
         atomic::write(path, pem.as_bytes(), PUBLIC_MODE).map_err(|error| in_words(&error))?;
         tracing::info!(plugin = %id, "made a client certificate");
-        Ok(Certified::Made)
+        let made = Certificate::from_pem(&pem).map_err(|fault| fault.to_string())?;
+        // None outlives its CA: shortly before that one's end a new one is due when it is made, and another would be no
+        // better at once.
+        let half = made.not_after().since(now) / 2;
+        let until = made.renew_after(self.plan.renew_at);
+        Ok(Certified::Until(until.max(now.after(half))))
     }
 
-    /// The CA, read again when its files changed.
-    fn ca(&self, files: CaFiles, now: UnixTime) -> Result<Arc<Ca>, String> {
+    /// The CA, read again when its files changed, or the server's certificate.
+    fn authority(&self, files: HubFiles, now: UnixTime) -> Result<Authority, String> {
         let mut state = self.lock();
-        if let Some((before, ca)) = &state.ca
+        if let Some((before, authority)) = &state.ca
             && *before == files
         {
-            return ca.clone();
+            return authority.clone();
         }
-        let ca = load_ca(&self.certs, now)
-            .map(Arc::new)
+        let authority = load_ca(&self.certs, now)
+            .map(|ca| Authority {
+                awaits_server: self.plan.after_server && self.server_is_of_another(&ca),
+                ca: Arc::new(ca),
+            })
             .map_err(|error| in_words(&error));
-        state.ca = Some((files, ca.clone()));
-        ca
+        state.ca = Some((files, authority.clone()));
+        authority
+    }
+
+    /// Whether the server certificate is one that a core made, and will make anew, as another CA signed it.
+    fn server_is_of_another(&self, ca: &Ca) -> bool {
+        let text = atomic::read_text(&self.certs.join(HUB_CERT)).ok();
+        let cert = text.and_then(|text| Certificate::from_pem(&text).ok());
+        cert.is_some_and(|cert| {
+            let name = cert.common_name().unwrap_or_default();
+            name.starts_with(CORES_NAME) && !cert.is_signed_by(&ca.cert)
+        })
     }
 
     fn say(&self, why: String) {

@@ -3,7 +3,7 @@
 //! Invariants: what is on disk is replaced whole or stays; what was judged once is not judged again while the files are
 //! the same; no text holds key or token.
 
-use super::certificate::{CaFiles, Certified, ClientCertificates, Notary};
+use super::certificate::{Certified, ClientCertificates, HubFiles, Notary};
 use super::stamp::{Stamp, stamp};
 use crate::words::in_words;
 use creds::atomic;
@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use supervision::PluginId;
 
 /// What a plugin has on disk.
@@ -24,6 +25,8 @@ pub(super) struct OnDisk {
     pub(super) key: String,
     /// Its token.
     pub(super) token: Token,
+    /// How its certificate is; none where none is made.
+    pub(super) certified: Option<Certified>,
 }
 
 /// What its token is good for.
@@ -50,31 +53,86 @@ pub(super) struct Shelf {
 #[derive(Default)]
 struct Read {
     hub: Option<(Stamp, Option<String>)>,
-    plugins: HashMap<PluginId, Judged>,
+    plugins: HashMap<PluginId, Seen>,
+}
+
+/// What was seen of a plugin last.
+struct Seen {
+    /// Its files, see [`Files::fingerprint`].
+    files: u64,
+    /// None when there was something wrong with them, which time may mend.
+    judged: Option<Judged>,
 }
 
 /// What was found of a plugin.
+#[derive(Clone)]
 struct Judged {
-    /// What it was found of, see [`fingerprint`].
-    files: u64,
     key: Box<str>,
     token: TokenState,
-    /// From then on its certificate is looked at again; none when there is nothing to look at until the files change.
-    certified_until: Option<UnixTime>,
+    certified: Option<Certified>,
 }
 
-/// The files that a judgement is about, and the hub's key it was made with, in one number: of a thousand plugins the
-/// files themselves would take a megabyte.
-fn fingerprint(paths: &CredentialPaths, hub: Option<&str>, ca: Option<CaFiles>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for path in [&paths.key, &paths.public, &paths.token] {
-        stamp(path).hash(&mut hasher);
+impl Judged {
+    /// From then on there is something to look at, unless the files change before.
+    fn until(&self) -> UnixTime {
+        let token = match &self.token {
+            TokenState::Valid { renew_after } => *renew_after,
+            TokenState::Due { .. } | TokenState::Invalid(_) => UnixTime(0),
+        };
+        match self.certified {
+            Some(Certified::Until(until)) => token.min(until),
+            Some(Certified::AwaitsServer | Certified::Without) | None => token,
+        }
     }
-    hub.hash(&mut hasher);
-    if let Some(ca) = ca {
-        (stamp(&paths.cert), ca).hash(&mut hasher);
+
+    fn on_disk(&self, now: UnixTime) -> OnDisk {
+        OnDisk {
+            key: self.key.to_string(),
+            token: token_of(&self.token, now),
+            certified: self.certified,
+        }
     }
-    hasher.finish()
+
+    /// Whether it says what a look at `now` would say, of the same files.
+    fn holds(&self, now: UnixTime) -> bool {
+        match self.certified {
+            Some(Certified::Until(until)) => now < until,
+            Some(Certified::AwaitsServer | Certified::Without) | None => true,
+        }
+    }
+}
+
+/// The files that a judgement is about, and the hub's key it was made with.
+#[derive(Hash)]
+struct Files<'a> {
+    own: [Stamp; 3],
+    hub: Option<&'a str>,
+    certificate: Option<(Stamp, HubFiles)>,
+}
+
+impl<'a> Files<'a> {
+    fn of(paths: &CredentialPaths, hub: Option<&'a str>, hub_files: Option<HubFiles>) -> Self {
+        Files {
+            own: [&paths.key, &paths.public, &paths.token].map(|path| stamp(path)),
+            hub,
+            certificate: hub_files.map(|files| (stamp(&paths.cert), files)),
+        }
+    }
+
+    /// The same with the certificate as it is now.
+    fn certified(mut self, paths: &CredentialPaths) -> Self {
+        if let Some((cert, _)) = &mut self.certificate {
+            *cert = stamp(&paths.cert);
+        }
+        self
+    }
+
+    /// All in one number: of a thousand plugins the files themselves would take a megabyte.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 impl Shelf {
@@ -115,20 +173,34 @@ impl Shelf {
     pub(super) fn look(&self, id: &PluginId, now: UnixTime) -> Result<OnDisk, String> {
         let paths = CredentialPaths::new(&self.certs, id.as_str()).map_err(|e| in_words(&e))?;
         let hub = self.hub_key();
-        let notary = self
-            .notary
-            .as_ref()
-            .map(|notary| (notary, notary.ca_files()));
-        let files = fingerprint(&paths, hub.as_deref(), notary.map(|(_, ca)| ca));
-        if let Some(judged) = self.lock().plugins.get(id)
-            && judged.files == files
-            && judged.certified_until.is_none_or(|until| now < until)
+        let hub_files = self.notary.as_ref().map(Notary::hub_files);
+        let files = Files::of(&paths, hub.as_deref(), hub_files);
+        let fingerprint = files.fingerprint();
+        if let Some(seen) = self.lock().plugins.get(id)
+            && seen.files == fingerprint
+            && let Some(judged) = &seen.judged
+            && judged.holds(now)
         {
-            return Ok(OnDisk {
-                key: judged.key.to_string(),
-                token: token_of(&judged.token, now),
-            });
+            return Ok(judged.on_disk(now));
         }
+        let (found, judged) = self.judge(id, &paths, hub.as_deref(), hub_files, now)?;
+        let seen = Seen {
+            files: files.certified(&paths).fingerprint(),
+            judged,
+        };
+        self.lock().plugins.insert(id.clone(), seen);
+        Ok(found)
+    }
+
+    /// What `id` has, and what of it may be remembered.
+    fn judge(
+        &self,
+        id: &PluginId,
+        paths: &CredentialPaths,
+        hub: Option<&str>,
+        hub_files: Option<HubFiles>,
+        now: UnixTime,
+    ) -> Result<(OnDisk, Option<Judged>), String> {
         let (pair, origin) =
             keys::load_or_create(&self.certs, id.as_str()).map_err(|e| in_words(&e))?;
         match origin {
@@ -138,45 +210,94 @@ impl Shelf {
                 tracing::warn!(plugin = %id, "{} did not belong to its key and was written anew", paths.public.display());
             }
         }
-        let certified =
-            notary.map(|(notary, ca)| notary.see_to(ca, id, pair.public(), &paths.cert, now));
+        let certified = self.notary.as_ref().zip(hub_files);
+        let certified = certified
+            .map(|(notary, files)| notary.see_to(files, id, pair.public(), &paths.cert, now));
         let key = pair.public_text();
-        let state = match files::read_token(&paths.token) {
+        let token = match files::read_token(&paths.token) {
             Ok(token) => {
                 let owner = TokenOwner {
                     client_id: id.as_str(),
                     public_text: &key,
-                    hub_public_text: hub.as_deref(),
+                    hub_public_text: hub,
                 };
                 judge_token(token.expose(), owner, now, self.renew_at)
             }
             Err(error @ TokenFileError::Nats { .. }) => return Err(in_words(&error)),
             // Whatever is there instead, a new token takes its place, or says why it cannot.
             Err(error @ (TokenFileError::Empty { .. } | TokenFileError::File(_))) => {
-                return Ok(OnDisk {
+                let token = Token::Useless(in_words(&error));
+                let found = OnDisk {
                     key,
-                    token: Token::Useless(in_words(&error)),
-                });
+                    token,
+                    certified,
+                };
+                return Ok((found, None));
             }
         };
-        let token = token_of(&state, now);
-        // Files that were changed just now are judged again the next time, as what they were made for is gone.
-        let certified_until = match (origin, certified) {
-            (keys::KeyOrigin::Found, Some(Certified::Until(until))) => Some(until),
-            (keys::KeyOrigin::Found, Some(Certified::Without) | None) => None,
-            (_, Some(Certified::Made))
-            | (keys::KeyOrigin::Created | keys::KeyOrigin::PublicRewritten, _) => {
-                return Ok(OnDisk { key, token });
-            }
+        // What does not serve may do so when the clock is set; and of a new pair the stamps are those of before.
+        let keep = match (&token, origin) {
+            (TokenState::Valid { .. } | TokenState::Due { .. }, keys::KeyOrigin::Found) => true,
+            (TokenState::Invalid(_), _)
+            | (_, keys::KeyOrigin::Created | keys::KeyOrigin::PublicRewritten) => false,
         };
         let judged = Judged {
-            files,
-            key: key.as_str().into(),
-            token: state,
-            certified_until,
+            key: key.into(),
+            token,
+            certified,
         };
-        self.lock().plugins.insert(id.clone(), judged);
-        Ok(OnDisk { key, token })
+        Ok((judged.on_disk(now), keep.then_some(judged)))
+    }
+
+    /// How long after `now` there is something to look at again, unless the files change before; zero when that is not
+    /// known.
+    pub(super) fn next_look(&self, id: &PluginId, now: UnixTime) -> Duration {
+        let read = self.lock();
+        let judged = read.plugins.get(id).and_then(|seen| seen.judged.as_ref());
+        judged.map_or(Duration::ZERO, |judged| judged.until().since(now))
+    }
+
+    /// Whether the files of `id` are others than those it was left with by [`Shelf::look`] or [`Shelf::leave`].
+    pub(super) fn is_changed(&self, id: &PluginId) -> bool {
+        let now = self.fingerprint(id);
+        let read = self.lock();
+        read.plugins
+            .get(id)
+            .is_some_and(|seen| Some(seen.files) != now)
+    }
+
+    /// Takes the files of `id` as they are now for what they were left as, so that nobody looks at our own work.
+    pub(super) fn leave(&self, id: &PluginId) {
+        let now = self.fingerprint(id);
+        let mut read = self.lock();
+        if let Some(files) = now
+            && read.plugins.get(id).is_none_or(|seen| seen.files != files)
+        {
+            let judged = None;
+            read.plugins.insert(id.clone(), Seen { files, judged });
+        }
+    }
+
+    fn fingerprint(&self, id: &PluginId) -> Option<u64> {
+        let paths = CredentialPaths::new(&self.certs, id.as_str()).ok()?;
+        let hub = self.hub_key();
+        let hub_files = self.notary.as_ref().map(Notary::hub_files);
+        Some(Files::of(&paths, hub.as_deref(), hub_files).fingerprint())
+    }
+
+    /// The clock was set: whatever was judged by it is judged again.
+    pub(super) fn forget_times(&self) {
+        for seen in self.lock().plugins.values_mut() {
+            seen.judged = None;
+        }
+        if let Some(notary) = &self.notary {
+            notary.forget();
+        }
+    }
+
+    /// Of this plugin nothing is remembered any more.
+    pub(super) fn forget(&self, id: &PluginId) {
+        self.lock().plugins.remove(id);
     }
 
     /// Puts a new token in place.

@@ -26,8 +26,10 @@ const USER: &str = "user";
 /// How the auth service knows a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Not at all, or with another key.
+    /// Not at all.
     Stranger,
+    /// With another key.
+    OtherKey,
     /// With the same key.
     Known,
     /// A person has an account of that name.
@@ -120,16 +122,13 @@ impl Directory {
                 }
             }
         }
-        Ok(if known.persons.contains(id.as_str()) {
-            Standing::Person
-        } else if known
-            .keys
-            .get(id.as_str())
-            .is_some_and(|known| known.trim() == key)
-        {
-            Standing::Known
-        } else {
-            Standing::Stranger
+        if known.persons.contains(id.as_str()) {
+            return Ok(Standing::Person);
+        }
+        Ok(match known.keys.get(id.as_str()) {
+            Some(known) if known.trim() == key => Standing::Known,
+            Some(_) => Standing::OtherKey,
+            None => Standing::Stranger,
         })
     }
 

@@ -236,7 +236,7 @@ impl Inner {
                 tracing::info!(plugin = %id, "a new token is fetched: {why}");
                 self.fetch(shelf, id, &found.key).await
             }
-            (Standing::Stranger, _) => self.fetch(shelf, id, &found.key).await,
+            (Standing::Stranger | Standing::OtherKey, _) => self.fetch(shelf, id, &found.key).await,
         }
     }
 

@@ -225,6 +225,7 @@ fn preparer(
             certificates: Some(ClientCertificates {
                 life: Duration::from_secs(24 * 3600),
                 renew_at: 0.5,
+                after_server: true,
             }),
         }
     } else {
@@ -596,4 +597,36 @@ async fn plugins_get_client_certificates_while_the_ca_can_sign() {
     let last = cert("a").unwrap();
     world.ready("a").await;
     assert_eq!(cert("a").unwrap(), last);
+}
+
+#[tokio::test]
+async fn a_new_ca_is_used_when_the_core_shows_a_certificate_of_it() {
+    let world = World::new();
+    let now = UnixTime::from(SystemTime::now());
+    let names = creds::ca::ServerNames::new("box", &[]);
+    let cert = || {
+        let text = std::fs::read_to_string(world.certs().join("aCert.pem")).unwrap();
+        creds::check::Certificate::from_pem(&text).unwrap()
+    };
+    let first = creds::ca::load_or_create_ca(&world.certs(), now).unwrap();
+    let key = world.accounts.hub.to_pem();
+    let path = world.certs().join("hubKey.pem");
+    creds::atomic::write(&path, key.expose().as_bytes(), 0o400).unwrap();
+    creds::ca::load_or_create_server(&world.certs(), &first, &names, now).unwrap();
+    world.ready("a").await;
+    assert!(cert().is_signed_by(&first.cert));
+    let before = world.token("a");
+    let life = Duration::from_secs(24 * 3600);
+    let second = creds::ca::replace_ca(&world.certs(), "Hub CA", life, now).unwrap();
+    world.ready("a").await;
+    world.ready("b").await;
+    assert!(
+        cert().is_signed_by(&first.cert) && !world.certs().join("bCert.pem").exists(),
+        "a core that knows only the first would refuse one of the second"
+    );
+    creds::ca::load_or_create_server(&world.certs(), &second, &names, now).unwrap();
+    world.ready("a").await;
+    world.ready("b").await;
+    assert!(cert().is_signed_by(&second.cert));
+    assert_eq!(world.token("a"), before, "the hub's key is the same");
 }

@@ -261,6 +261,7 @@ fn options(folders: &Folders, server: Option<&Endpoint>) -> Options {
 }
 
 fn prepare_config(folders: &Folders, config: &Config, core: Option<PathBuf>) -> PrepareConfig {
+    let after_server = core.is_some();
     PrepareConfig {
         plugins: folders.plugins.clone(),
         core,
@@ -272,6 +273,7 @@ fn prepare_config(folders: &Folders, config: &Config, core: Option<PathBuf>) -> 
                 certificates: config.creds.client_cert.then_some(ClientCertificates {
                     life: DAY * config.creds.cert_days,
                     renew_at: config.creds.renew_at,
+                    after_server,
                 }),
             }
         } else {
