@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing in here is changed by hand but the roster's entries and the stage, each in one place.
 
-use crate::ports::{FileFacts, Inventory, Kind, Meter, Plans, Ports};
+use crate::ports::{FileFacts, Inventory, Kind, Meter, Plans, Ports, Renewer};
 use crate::seat::{Roster, Seat};
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::path::PathBuf;
@@ -38,6 +38,8 @@ pub struct Hub {
     pub inventory: Arc<dyn Inventory>,
     /// Measures.
     pub meter: Arc<dyn Meter>,
+    /// Keeps credentials up.
+    pub renewer: Arc<dyn Renewer>,
     /// Whether this launcher runs a core of its own.
     pub core: CoreSetup,
     /// Rung when a run began, so that it is measured soon.
@@ -77,6 +79,8 @@ pub struct HubParts {
     pub inventory: Arc<dyn Inventory>,
     /// See [`Hub::meter`].
     pub meter: Arc<dyn Meter>,
+    /// See [`Hub::renewer`].
+    pub renewer: Arc<dyn Renewer>,
     /// See [`Hub::core`].
     pub core: CoreSetup,
     /// See [`Hub::run_began`].
@@ -102,6 +106,7 @@ impl Hub {
             plans: parts.plans,
             inventory: parts.inventory,
             meter: parts.meter,
+            renewer: parts.renewer,
             core: parts.core,
             run_began: parts.run_began,
             node: parts.node,
@@ -131,6 +136,13 @@ impl Hub {
             }
             later
         });
+    }
+
+    /// Chance for somebody, by name.
+    pub(crate) fn chance(&self, whose: &str) -> u64 {
+        let mut chance = DefaultHasher::new();
+        (self.seed, whose).hash(&mut chance);
+        chance.finish()
     }
 
     /// A new seat for a plugin or the core; whether it is enabled comes from the hand, then the file (spec §9).

@@ -6,6 +6,7 @@
 //!      ├─ plugin × N
 //!      ├─ monitor (samples all trees)
 //!      ├─ bridge (bus ↔ commands)
+//!      ├─ renewal (keeps credentials up)
 //!      └─ control (signals, systemd)
 //! ```
 //!
@@ -30,9 +31,11 @@ pub mod news;
 pub mod plugin;
 pub mod ports;
 pub mod prepare;
+pub mod renewal;
 pub mod root;
 pub mod seat;
 pub mod turn;
 pub mod view;
+mod watch;
 mod wind;
 mod words;

@@ -99,6 +99,8 @@ pub enum Part {
     Monitor,
     /// Speaks with the bus.
     Bridge,
+    /// Keeps credentials up.
+    Renewal,
     /// Signals and systemd.
     Control,
     /// Runs a plugin, or the core.
@@ -111,6 +113,7 @@ impl std::fmt::Display for Part {
             Part::Catalog => f.write_str("catalog"),
             Part::Monitor => f.write_str("monitor"),
             Part::Bridge => f.write_str("bridge"),
+            Part::Renewal => f.write_str("renewal"),
             Part::Control => f.write_str("control"),
             Part::Plugin(id) => write!(f, "actor of '{id}'"),
         }

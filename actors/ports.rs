@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use supervision::credential::Outcome;
 use supervision::lifecycle::{BlockReason, Rules, SpawnFailure};
 use supervision::policy::LogPolicy;
 use supervision::{ExitStatus, MonoTime, PluginId, Run};
@@ -161,6 +162,8 @@ pub trait Accounts: Send + Sync + 'static {
     fn profiles(&self) -> BoxFuture<Result<Vec<ClientProfile>, String>>;
     /// Makes a plugin known as a service, or gives it this public key; answers with its token.
     fn add_service(&self, id: &PluginId, public_key: &str) -> BoxFuture<Result<String, String>>;
+    /// A new token for our own login.
+    fn refresh(&self) -> BoxFuture<Result<String, String>>;
 }
 
 /// What a start needs to know beforehand.
@@ -195,6 +198,55 @@ pub enum Look {
 pub trait Preparer: Send + Sync + 'static {
     /// Looks once; never waits for the bus longer than a few seconds.
     fn prepare(&self, id: PluginId, kind: Kind, plan: Plan, look: Look) -> BoxFuture<Preparation>;
+}
+
+/// Whose credentials are kept up.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Whose {
+    /// Our own token.
+    Launcher,
+    /// All certificates: these are only looked at, and warned of before their end.
+    Everybody,
+    /// A plugin's token and certificate.
+    Plugin(PluginId),
+}
+
+/// Whose credentials were changed by somebody else's hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// Perhaps all, as something did that they hang on.
+    All,
+    /// These, each once.
+    Some(Vec<Whose>),
+}
+
+/// Keeps up the credentials of what runs (spec §6). Nothing in it disturbs a plugin: it finds the new files at its next
+/// connection.
+pub trait Renewer: Send + Sync + 'static {
+    /// Looks, and renews what is due.
+    fn renew(&self, whose: Whose) -> BoxFuture<Outcome>;
+    /// Whose credentials a start found in order, with how long it is until they are due. Waits until there are some. For
+    /// one listener.
+    fn found_in_order(&self) -> BoxFuture<Vec<(PluginId, Duration)>>;
+    /// How the connection to the bus is, and how it will be.
+    fn links(&self) -> tokio::sync::watch::Receiver<Link>;
+    /// Has the files watched until what it returns is dropped.
+    ///
+    /// # Errors
+    /// They cannot be; the text is for the log.
+    fn watch(&self) -> Result<Box<dyn Send>, String>;
+    /// Waits for a change of the files that we did not make. For one listener.
+    fn changed(&self) -> BoxFuture<Changed>;
+    /// Waits until the wall clock is set. For one listener.
+    fn clock_was_set(&self) -> BoxFuture<()>;
+    /// What was judged by the wall clock is judged again from now on.
+    fn forget_times(&self);
+    /// A plugin is kept up no more.
+    fn forget(&self, id: &PluginId);
+    /// What a plugin's credentials wait for; for people. Answers at once.
+    fn waits_for(&self, id: &PluginId) -> Vec<String>;
+    /// Why our own login was refused, as far as our token tells, with the way out.
+    fn explain_refusal(&self) -> BoxFuture<Option<String>>;
 }
 
 /// What the bus is told of (spec §8).

@@ -14,6 +14,7 @@ use crate::message::{Ending, Haste, Part, RootMessage};
 use crate::monitor::Monitor;
 use crate::plugin::PluginActor;
 use crate::ports::Kind;
+use crate::renewal::Renewal;
 use crate::wind;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::HashMap;
@@ -80,7 +81,7 @@ impl Actor for Root {
             state.hub.roster.insert(seat);
             state.begin(Part::Plugin(PluginId::core()), &myself).await?;
         }
-        for part in [Part::Bridge, Part::Monitor, Part::Catalog] {
+        for part in [Part::Bridge, Part::Monitor, Part::Renewal, Part::Catalog] {
             state.begin(part, &myself).await?;
         }
         Ok(())
@@ -146,6 +147,10 @@ impl RootState {
                 .await?
                 .0
                 .get_cell(),
+            Part::Renewal => Actor::spawn_linked(None, Renewal, hub, above)
+                .await?
+                .0
+                .get_cell(),
             Part::Bridge => {
                 let args = (hub, self.bridge.clone());
                 Actor::spawn_linked(None, Bridge, args, above)
@@ -197,7 +202,7 @@ impl RootState {
         let judgement = self.crashes.entry(part.clone()).or_default().crashed(now);
         let seat = match &part {
             Part::Plugin(id) => self.hub.roster.get(id),
-            Part::Catalog | Part::Monitor | Part::Bridge | Part::Control => None,
+            Part::Catalog | Part::Monitor | Part::Bridge | Part::Renewal | Part::Control => None,
         };
         match (judgement, seat) {
             (Judgement::StartAnew, seat) => {

@@ -99,6 +99,7 @@ impl Launcher {
                 },
                 inventory: world.clone(),
                 meter: world.clone(),
+                renewer: world.clone(),
                 core: CoreSetup::Elsewhere,
                 run_began: run_began.clone(),
                 node: Node {

@@ -112,7 +112,10 @@ pub fn everything(hub: &Hub, view: &View) -> GetPluginReply {
             wish_by: view.wish_by.clone(),
             wish_since_mse: view.wish_since_mse,
             phase_since_mse: view.phase_since_mse,
-            waits_for: waits_for(view),
+            waits_for: waits_for(view)
+                .into_iter()
+                .chain(hub.renewer.waits_for(&view.id))
+                .collect(),
             last_exit: last_exit.unwrap_or_default(),
             tail: view.tail.clone(),
             attempt: i64::from(view.attempt),

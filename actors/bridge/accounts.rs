@@ -6,7 +6,9 @@ use crate::link::Link;
 use crate::ports::{Accounts, BoxFuture};
 use bus::client::Client;
 use bus::golang::{self, GoValue};
-use bus::wire::{AUTH, AddServiceArgs, ClientProfile, MANAGE_CLIENTS, ProfilesReply, TokenReply};
+use bus::wire::{
+    AUTH, AddServiceArgs, ClientProfile, MANAGE_CLIENTS, PROFILE, ProfilesReply, TokenReply,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::PluginId;
@@ -31,11 +33,12 @@ pub struct BusAccounts {
 impl BusAccounts {
     fn ask<R: GoValue + Default>(
         &self,
+        capability: &str,
         method: &str,
         payload: Vec<u8>,
     ) -> BoxFuture<Result<R, String>> {
         let client = self.client.clone();
-        let topic = format!("rpc/{AUTH}/{MANAGE_CLIENTS}/{method}/{}", self.login);
+        let topic = format!("rpc/{AUTH}/{capability}/{method}/{}", self.login);
         let method = method.to_owned();
         Box::pin(async move {
             let failed = |error: String| format!("{method} of the auth service failed: {error}");
@@ -52,7 +55,7 @@ impl Accounts for BusAccounts {
     }
 
     fn profiles(&self) -> BoxFuture<Result<Vec<ClientProfile>, String>> {
-        let asked = self.ask::<ProfilesReply>("getProfiles", Vec::new());
+        let asked = self.ask::<ProfilesReply>(MANAGE_CLIENTS, "getProfiles", Vec::new());
         Box::pin(async move { Ok(asked.await?.profiles) })
     }
 
@@ -62,7 +65,12 @@ impl Accounts for BusAccounts {
             display_name: DISPLAY_NAME.to_owned(),
             pub_key: public_key.to_owned(),
         };
-        let asked = self.ask::<TokenReply>("addService", golang::encode(&args));
+        let asked = self.ask::<TokenReply>(MANAGE_CLIENTS, "addService", golang::encode(&args));
+        Box::pin(async move { Ok(asked.await?.token) })
+    }
+
+    fn refresh(&self) -> BoxFuture<Result<String, String>> {
+        let asked = self.ask::<TokenReply>(PROFILE, "refresh", Vec::new());
         Box::pin(async move { Ok(asked.await?.token) })
     }
 }

@@ -16,7 +16,7 @@ use crate::hub::{Hub, Stage};
 use crate::link::Link;
 use crate::news::News;
 use crate::ports::Happening;
-use bus::client::{CallError, Client, Incoming, IncomingRequest};
+use bus::client::{CallError, Client, Incoming, IncomingRequest, Refusal};
 use bus::rpc::{BUSY, Request, cut_error};
 use bus::topics::{MessageKind, Topic};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -35,6 +35,9 @@ const REFUSALS: usize = 1024;
 
 /// A reply is on its way within this time (spec §8: 8 s; the rest is for the bus).
 pub const REPLY_WITHIN: Duration = Duration::from_millis(7_500);
+
+/// How long a look at our own token may take; whatever comes from the bus waits meanwhile.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long sending one message may take before it counts as failed.
 const SEND_WITHIN: Duration = Duration::from_secs(5);
@@ -227,6 +230,7 @@ async fn pump(hub: Arc<Hub>, args: BridgeArgs, bridge: ActorRef<BridgeMessage>) 
                 bridge.cast(BridgeMessage::Connected(endpoint.to_string()))
             }
             Incoming::Disconnected { reason, .. } => {
+                let reason = explained(&hub, reason).await;
                 // Before the actor hears of it, so that a crash of the bridge does not lose it.
                 args.link.send_modify(|link| link.fall(&reason));
                 tell_fall(&hub, &args.link);
@@ -245,6 +249,18 @@ async fn pump(hub: Arc<Hub>, args: BridgeArgs, bridge: ActorRef<BridgeMessage>) 
         if told.is_err() {
             return;
         }
+    }
+}
+
+/// With what our own token tells of a login that was refused for it.
+async fn explained(hub: &Hub, reason: String) -> String {
+    if !reason.contains(&Refusal::BadCredentials.to_string()) {
+        return reason;
+    }
+    let explained = tokio::time::timeout(LOOK_WITHIN, hub.renewer.explain_refusal()).await;
+    match explained {
+        Ok(Some(why)) => format!("{reason}: {why}"),
+        Ok(None) | Err(_) => reason,
     }
 }
 

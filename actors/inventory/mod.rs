@@ -7,9 +7,9 @@
 
 #[cfg(test)]
 mod tests;
-mod watch;
 
 use crate::ports::{BoxFuture, FileFacts, Inventory, Plans, Refused, Scan};
+use crate::watch::Watch;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use supervision::{IdError, PluginId};
 use thiserror::Error;
-use watch::Watch;
 
 /// The bit that makes a file a program (HP 1.5).
 const OWNER_EXECUTE: u32 = 0o100;
@@ -261,6 +260,6 @@ impl Inventory for Folders {
     }
 
     fn watch(&self, changed: Box<dyn Fn() + Send + Sync>) -> Result<Box<dyn Send>, String> {
-        Watch::start(&self.watch, changed)
+        Watch::start(&self.watch, move |_paths| changed())
     }
 }

@@ -192,7 +192,7 @@ fn opening_a_file_is_no_change() {
     let event = |kind, path: &str| Event::new(kind).add_path(PathBuf::from(path));
     use notify::event::{AccessKind, AccessMode, CreateKind};
     use notify::{Event, EventKind};
-    let matters = |event: &Event| watch::matters(Ok(event), &folders);
+    let matters = |event: &Event| crate::watch::matters(Ok(event), &folders);
     assert!(!matters(&event(
         EventKind::Access(AccessKind::Open(AccessMode::Any)),
         "/p/a"

@@ -54,6 +54,15 @@ pub(super) struct Shelf {
 struct Read {
     hub: Option<(Stamp, Option<String>)>,
     plugins: HashMap<PluginId, Seen>,
+    started: HashMap<PluginId, Started>,
+}
+
+/// With what a plugin was started last.
+struct Started {
+    /// Its public key, in one number.
+    key: u64,
+    /// Until when all was in order; none when that was not known.
+    until: Option<UnixTime>,
 }
 
 /// What was seen of a plugin last.
@@ -129,10 +138,14 @@ impl<'a> Files<'a> {
 
     /// All in one number: of a thousand plugins the files themselves would take a megabyte.
     fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
-        hasher.finish()
+        in_one_number(self)
     }
+}
+
+fn in_one_number(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Shelf {
@@ -249,33 +262,45 @@ impl Shelf {
         Ok((judged.on_disk(now), keep.then_some(judged)))
     }
 
-    /// How long after `now` there is something to look at again, unless the files change before; zero when that is not
+    /// How long after `now` there is something to look at again, unless the files change before; none when that is not
     /// known.
-    pub(super) fn next_look(&self, id: &PluginId, now: UnixTime) -> Duration {
+    pub(super) fn next_look(&self, id: &PluginId, now: UnixTime) -> Option<Duration> {
         let read = self.lock();
-        let judged = read.plugins.get(id).and_then(|seen| seen.judged.as_ref());
-        judged.map_or(Duration::ZERO, |judged| judged.until().since(now))
+        let judged = read.plugins.get(id)?.judged.as_ref()?;
+        Some(judged.until().since(now)).filter(|next| !next.is_zero())
     }
 
-    /// Whether the files of `id` are others than those it was left with by [`Shelf::look`] or [`Shelf::leave`].
+    /// Notes that `id` starts with what it has, as its public key is `key`. Whether that is news for who keeps it up.
+    pub(super) fn starts(&self, id: &PluginId, key: &str) -> bool {
+        let mut read = self.lock();
+        let judged = read.plugins.get(id).and_then(|seen| seen.judged.as_ref());
+        let now = Started {
+            key: in_one_number(key),
+            until: judged.map(Judged::until),
+        };
+        let until = now.until;
+        let before = read.started.insert(id.clone(), now);
+        until.is_none() || before.is_none_or(|before| before.until != until)
+    }
+
+    /// Whether `id` was started with another key than this one.
+    pub(super) fn has_another_key(&self, id: &PluginId, key: &str) -> bool {
+        let read = self.lock();
+        let started = read.started.get(id);
+        started.is_some_and(|started| started.key != in_one_number(key))
+    }
+
+    /// Those that were started, or are to be.
+    pub(super) fn is_kept_up(&self, id: &PluginId) -> bool {
+        self.lock().started.contains_key(id)
+    }
+
+    /// Whether the files of `id` are others than those it was left with by [`Shelf::look`] or [`Shelf::put`].
     pub(super) fn is_changed(&self, id: &PluginId) -> bool {
         let now = self.fingerprint(id);
         let read = self.lock();
-        read.plugins
-            .get(id)
-            .is_some_and(|seen| Some(seen.files) != now)
-    }
-
-    /// Takes the files of `id` as they are now for what they were left as, so that nobody looks at our own work.
-    pub(super) fn leave(&self, id: &PluginId) {
-        let now = self.fingerprint(id);
-        let mut read = self.lock();
-        if let Some(files) = now
-            && read.plugins.get(id).is_none_or(|seen| seen.files != files)
-        {
-            let judged = None;
-            read.plugins.insert(id.clone(), Seen { files, judged });
-        }
+        let seen = read.plugins.get(id);
+        seen.is_none_or(|seen| Some(seen.files) != now)
     }
 
     fn fingerprint(&self, id: &PluginId) -> Option<u64> {
@@ -297,7 +322,9 @@ impl Shelf {
 
     /// Of this plugin nothing is remembered any more.
     pub(super) fn forget(&self, id: &PluginId) {
-        self.lock().plugins.remove(id);
+        let mut read = self.lock();
+        read.plugins.remove(id);
+        read.started.remove(id);
     }
 
     /// Puts a new token in place.
@@ -306,7 +333,18 @@ impl Shelf {
     /// Names the file and the cause; the old token is still there.
     pub(super) fn put(&self, id: &PluginId, token: String) -> Result<(), String> {
         files::write_token(&self.token_path(id), &Secret::new(token))
-            .map_err(|e| format!("{}; it is tried again", in_words(&e)))
+            .map_err(|e| format!("{}; it is tried again", in_words(&e)))?;
+        if let Some(files) = self.fingerprint(id) {
+            let judged = None;
+            let mut read = self.lock();
+            read.plugins.insert(id.clone(), Seen { files, judged });
+        }
+        Ok(())
+    }
+
+    /// Where the key of a plugin lies.
+    pub(super) fn key_path(&self, id: &PluginId) -> PathBuf {
+        self.certs.join(format!("{id}.key"))
     }
 
     /// The hub's public key, when its certificate is there.

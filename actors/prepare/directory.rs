@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use supervision::PluginId;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 /// How many plugins are added at once.
 const IN_FLIGHT: usize = 16;
@@ -82,6 +82,25 @@ impl Directory {
             answers: AtomicU64::new(0),
             calls: Semaphore::new(IN_FLIGHT),
         }
+    }
+
+    /// How the connection to the bus is, and how it will be.
+    pub(super) fn links(&self) -> watch::Receiver<Link> {
+        self.accounts.links()
+    }
+
+    /// Whether there is a bus at this moment.
+    pub(super) fn is_connected(&self) -> bool {
+        self.accounts.links().borrow().is_up()
+    }
+
+    /// A new token for our own login, never an empty one.
+    pub(super) async fn refresh(&self) -> Result<String, String> {
+        let token = self.accounts.refresh().await?;
+        if token.trim().is_empty() {
+            return Err("the auth service answered refresh without a token".to_owned());
+        }
+        Ok(token)
     }
 
     /// How the auth service knows `id`, which has this public key.

@@ -1,4 +1,5 @@
-//! The look before a start: executable, settings, copies of others, credentials (spec §5, §6, §9).
+//! The look before a start: executable, settings, copies of others, credentials (spec §5, §6, §9); and the renewal of
+//! credentials while their plugin runs.
 //!
 //! Invariants:
 //! - what blocks a start is said with file, cause and way out, and nothing on disk is worse than before;
@@ -7,10 +8,14 @@
 //! - with `createPluginCred: false` neither bus nor certs folder is looked at.
 
 mod certificate;
+mod changes;
 mod credentials;
 mod directory;
+mod ends;
 mod envfile;
 mod foreign;
+mod own;
+mod renew;
 mod settings;
 mod stamp;
 #[cfg(test)]
@@ -18,20 +23,33 @@ mod tests;
 
 pub use certificate::ClientCertificates;
 pub use foreign::{FindForeign, Sought};
+pub use own::OwnLogin;
 pub use settings::wrong_settings;
 
 use crate::desk::Desk;
-use crate::ports::{Accounts, BoxFuture, Kind, Look, Plan, Preparation, Preparer};
+use crate::link::Link;
+use crate::ports::{
+    Accounts, BoxFuture, Changed, Kind, Look, Plan, Preparation, Preparer, Renewer, Whose,
+};
+use changes::Changes;
 use credentials::{OnDisk, Shelf, Token};
 use creds::UnixTime;
 use directory::{Directory, Silence, Standing};
+use ends::Ends;
 use foreign::Patrol;
+use own::{Own, OwnToken};
+use renew::{Found, Waiting};
 use settings::{InOrder, Places};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use supervision::PluginId;
+use supervision::credential::Outcome;
 use supervision::lifecycle::BlockReason;
+use tokio::sync::watch;
+
+/// Certificates are looked at so often for their end.
+const DAILY: Duration = Duration::from_secs(24 * 3600);
 
 /// What the preparer needs to know of the hub.
 #[derive(Debug, Clone)]
@@ -44,6 +62,8 @@ pub struct PrepareConfig {
     pub home: PathBuf,
     /// Whether plugins get credentials (`createPluginCred`), and how.
     pub credentials: Credentials,
+    /// Our own login.
+    pub own: OwnLogin,
 }
 
 /// Whether plugins get credentials.
@@ -62,7 +82,7 @@ pub enum Credentials {
     },
 }
 
-/// The real [`Preparer`].
+/// The real [`Preparer`] and [`Renewer`].
 pub struct DiskPreparer {
     inner: Arc<Inner>,
 }
@@ -74,6 +94,11 @@ struct Inner {
     desk: Desk,
     patrol: Patrol,
     readiness: Arc<dyn MakeReady>,
+    own: Arc<Own>,
+    found: Found,
+    waiting: Waiting,
+    changes: Arc<Changes>,
+    ends: Arc<Ends>,
 }
 
 /// Makes ready what a start will need and what takes the disk.
@@ -111,6 +136,11 @@ impl DiskPreparer {
             desk,
             patrol: Patrol::new(finder),
             readiness,
+            changes: Arc::new(Changes::new(config.own.certs.clone())),
+            own: Arc::new(Own::new(config.own)),
+            found: Found::default(),
+            waiting: Waiting::default(),
+            ends: Arc::default(),
         };
         DiskPreparer {
             inner: Arc::new(inner),
@@ -128,6 +158,79 @@ impl Preparer for DiskPreparer {
                 .await
                 .unwrap_or_else(Preparation::Blocked)
         })
+    }
+}
+
+impl Renewer for DiskPreparer {
+    fn renew(&self, whose: Whose) -> BoxFuture<Outcome> {
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            match whose {
+                Whose::Launcher => inner.keep_own_up().await,
+                Whose::Everybody => inner.warn_of_ends().await,
+                Whose::Plugin(id) => inner.keep_up(&id).await,
+            }
+        })
+    }
+
+    fn found_in_order(&self) -> BoxFuture<Vec<(PluginId, Duration)>> {
+        let inner = self.inner.clone();
+        Box::pin(async move { inner.found.next().await })
+    }
+
+    fn links(&self) -> watch::Receiver<Link> {
+        self.inner.directory.links()
+    }
+
+    fn watch(&self) -> Result<Box<dyn Send>, String> {
+        self.inner.changes.watch()
+    }
+
+    fn changed(&self) -> BoxFuture<Changed> {
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            loop {
+                let names = inner.changes.next().await;
+                let (changes, shelf, own) = (
+                    inner.changes.clone(),
+                    inner.shelf.clone(),
+                    inner.own.clone(),
+                );
+                let judge = move || changes.judge(names, shelf.as_deref(), &own);
+                match inner.desk.ask(judge).await {
+                    Ok(Some(changed)) => return changed,
+                    Ok(None) => {}
+                    Err(_broken) => return Changed::All,
+                }
+            }
+        })
+    }
+
+    fn clock_was_set(&self) -> BoxFuture<()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn forget_times(&self) {
+        if let Some(shelf) = &self.inner.shelf {
+            shelf.forget_times();
+        }
+    }
+
+    fn forget(&self, id: &PluginId) {
+        self.inner.waiting.forget(id);
+        if let Some(shelf) = &self.inner.shelf {
+            shelf.forget(id);
+        }
+    }
+
+    fn waits_for(&self, id: &PluginId) -> Vec<String> {
+        self.inner.waiting.of(id)
+    }
+
+    fn explain_refusal(&self) -> BoxFuture<Option<String>> {
+        let own = self.inner.own.clone();
+        let explained = self.inner.desk.ask(move || own.explain(now()));
+        Box::pin(async move { explained.await.ok().flatten() })
     }
 }
 
@@ -218,26 +321,27 @@ impl Inner {
             Some(found) => found?,
             None => self.on_disk(shelf, id).await?,
         };
+        self.waiting.certificate(id, found.certified);
         let standing = self.directory.standing(id, &found.key).await;
         let standing = standing.map_err(|silence| without_token(shelf, id, &silence))?;
         match (standing, found.token) {
-            (Standing::Person, _) => Err(format!(
-                "a person has the account '{id}' at the hub, which a plugin must not take over; \
-                 give the plugin another name, or remove the account at the hub"
-            )),
-            (Standing::Known, Token::Serves) => Ok(()),
+            (Standing::Person, _) => return Err(persons_account(id)),
+            (Standing::Known, Token::Serves) => {}
             (Standing::Known, Token::Due) => {
                 if let Err(why) = self.fetch(shelf, id, &found.key).await {
                     tracing::warn!(plugin = %id, "its token serves, but could not be renewed: {why}");
                 }
-                Ok(())
             }
             (Standing::Known, Token::Useless(why)) => {
                 tracing::info!(plugin = %id, "a new token is fetched: {why}");
-                self.fetch(shelf, id, &found.key).await
+                self.fetch(shelf, id, &found.key).await?;
             }
-            (Standing::Stranger | Standing::OtherKey, _) => self.fetch(shelf, id, &found.key).await,
+            (Standing::Stranger | Standing::OtherKey, _) => {
+                self.fetch(shelf, id, &found.key).await?;
+            }
         }
+        self.starts(shelf, id, &found.key);
+        Ok(())
     }
 
     /// Makes the plugin known, and puts its new token in place.
@@ -251,6 +355,80 @@ impl Inner {
             .await
             .map_err(|broken| broken.to_string())?
     }
+}
+
+impl Inner {
+    /// Looks at our own token, and renews it when it is due.
+    async fn keep_own_up(&self) -> Outcome {
+        let own = self.own.clone();
+        match self.desk.ask(move || own.look(now())).await {
+            Ok(OwnToken::Absent) => Outcome::InOrder(None),
+            Ok(OwnToken::Serves(next)) => Outcome::InOrder(Some(next)),
+            Ok(OwnToken::Due | OwnToken::Useless(_)) if !self.directory.is_connected() => {
+                Outcome::NeedsBus
+            }
+            Ok(OwnToken::Due | OwnToken::Useless(_)) => match self.own_replaced().await {
+                Ok(outcome) => outcome,
+                Err(why) => {
+                    tracing::warn!(
+                        "the launcher's own token could not be renewed: {why}; it is tried again"
+                    );
+                    Outcome::Failed
+                }
+            },
+            Err(_broken) => Outcome::Failed,
+        }
+    }
+
+    async fn own_replaced(&self) -> Result<Outcome, String> {
+        let token = self.directory.refresh().await?;
+        let own = self.own.clone();
+        let put = move || own.put(token).map(|()| own.look(now()));
+        match self.desk.ask(put).await {
+            Ok(Ok(OwnToken::Serves(next))) => {
+                tracing::info!("the launcher's own token was renewed");
+                Ok(Outcome::InOrder(Some(next)))
+            }
+            Ok(Ok(OwnToken::Absent)) => Ok(Outcome::InOrder(None)),
+            Ok(Ok(OwnToken::Due | OwnToken::Useless(_))) => {
+                Err("the one that the auth service gave is no better".to_owned())
+            }
+            Ok(Err(why)) => Err(why),
+            Err(broken) => Err(broken.to_string()),
+        }
+    }
+
+    /// Warns of the certificates that end soon.
+    async fn warn_of_ends(&self) -> Outcome {
+        let (ends, own, shelf) = (self.ends.clone(), self.own.clone(), self.shelf.clone());
+        let look = move || {
+            let kept = |id: &str| {
+                let id = PluginId::new(id).ok();
+                shelf
+                    .as_ref()
+                    .zip(id)
+                    .is_some_and(|(shelf, id)| shelf.is_kept_up(&id))
+            };
+            ends.warnings(&own.plan.certs, kept, own.plan.renew_at, now())
+        };
+        match self.desk.ask(look).await {
+            Ok(warnings) => {
+                for warning in warnings {
+                    tracing::warn!("{warning}");
+                }
+                Outcome::InOrder(Some(DAILY))
+            }
+            Err(_broken) => Outcome::Failed,
+        }
+    }
+}
+
+/// Why a plugin of that name gets no credentials (T46).
+fn persons_account(id: &PluginId) -> String {
+    format!(
+        "a person has the account '{id}' at the hub, which a plugin must not take over; \
+         give the plugin another name, or remove the account at the hub"
+    )
 }
 
 fn now() -> UnixTime {

@@ -1,3 +1,5 @@
+mod renewal;
+
 use super::*;
 use crate::link::Link;
 use bus::wire::ClientProfile;
@@ -24,6 +26,10 @@ struct FakeAccounts {
     most_adding: AtomicUsize,
     failure: Mutex<Option<String>>,
     validity: Mutex<Duration>,
+    /// The hub's key, when it got a new one.
+    rekeyed: Mutex<Option<KeyPair>>,
+    /// Our own, once there is one.
+    own_key: Mutex<Option<String>>,
 }
 
 impl FakeAccounts {
@@ -38,6 +44,8 @@ impl FakeAccounts {
             most_adding: AtomicUsize::new(0),
             failure: Mutex::default(),
             validity: Mutex::new(Duration::from_secs(365 * 24 * 3600)),
+            rekeyed: Mutex::default(),
+            own_key: Mutex::default(),
         })
     }
 
@@ -51,16 +59,10 @@ impl FakeAccounts {
     fn token(&self, id: &str, key: &str) -> String {
         let validity = *self.validity.lock().unwrap();
         let now = UnixTime::from(SystemTime::now());
-        let claims = Claims::new(
-            id,
-            "service",
-            "service",
-            key,
-            self.hub.public(),
-            now,
-            validity,
-        );
-        sign(&self.hub, &claims).unwrap().expose().to_owned()
+        let rekeyed = self.rekeyed.lock().unwrap();
+        let hub = rekeyed.as_ref().unwrap_or(&self.hub);
+        let claims = Claims::new(id, "service", "service", key, hub.public(), now, validity);
+        sign(hub, &claims).unwrap().expose().to_owned()
     }
 
     fn profile(id: &str, kind: &str, key: &str) -> ClientProfile {
@@ -108,6 +110,12 @@ impl Accounts for Holder {
             fake.clients.lock().unwrap().insert(id.clone(), profile);
             Ok(fake.token(&id, &key))
         })
+    }
+
+    fn refresh(&self) -> BoxFuture<Result<String, String>> {
+        let key = self.0.own_key.lock().unwrap().clone();
+        let token = key.map(|key| self.0.token("launcher", &key));
+        Box::pin(async move { token.ok_or_else(|| "nobody knows us".to_owned()) })
     }
 }
 
@@ -236,6 +244,11 @@ fn preparer(
         core: Some(dir.join("bin/mqttcore")),
         home: dir.to_owned(),
         credentials,
+        own: OwnLogin {
+            certs: dir.join("certs"),
+            login: "launcher".to_owned(),
+            renew_at: 0.66,
+        },
     };
     DiskPreparer::new(
         config,

@@ -3,11 +3,12 @@
 //! Invariants: what a plugin meets depends on seed and id only, not on what the others do; what must never be is noted
 //! as a complaint, and looked at in the end.
 
+use actors::link::Link;
 use actors::message::PluginMessage;
 use actors::ports::Usage;
 use actors::ports::{
-    BoxFuture, Child, FileFacts, Happening, Herald, Inventory, Kind, Launch, Look, Memory, Meter,
-    Plan, Preparation, Preparer, Processes, Scan,
+    BoxFuture, Changed, Child, FileFacts, Happening, Herald, Inventory, Kind, Launch, Look, Memory,
+    Meter, Plan, Preparation, Preparer, Processes, Renewer, Scan, Whose,
 };
 use actors::seat::Seat;
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+use supervision::credential::Outcome;
 use supervision::hand::ByHand;
 use supervision::lifecycle::{BlockReason, SpawnFailure};
 use supervision::{ExitStatus, PluginId, Run};
@@ -233,6 +235,72 @@ impl Preparer for World {
                 },
             }
         })
+    }
+}
+
+/// Credentials: due every now and then, and sometimes not to be had.
+impl Renewer for World {
+    fn renew(&self, whose: Whose) -> BoxFuture<Outcome> {
+        let Whose::Plugin(id) = whose else {
+            return Box::pin(std::future::ready(Outcome::InOrder(None)));
+        };
+        let ill = self.is_ill();
+        // Apart from the plugin's own dice: when it has its turn depends on the others.
+        let mut dice = Dice::new(self.seed, &format!("{id} {:?}", Instant::now()));
+        let (delay, kind, next) = (dice.millis(200), dice.roll(10), dice.millis(60_000));
+        Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            match kind {
+                0 if ill => panic!("{ON_PURPOSE}"),
+                1 if ill => Outcome::Failed,
+                2 if ill => Outcome::NeedsBus,
+                _ => Outcome::InOrder(Some(next + Duration::from_secs(1))),
+            }
+        })
+    }
+
+    fn found_in_order(&self) -> BoxFuture<Vec<(PluginId, Duration)>> {
+        let found = self
+            .ids
+            .iter()
+            .map(|id| (id.clone(), Duration::from_secs(1)));
+        let found = found.collect();
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            found
+        })
+    }
+
+    fn links(&self) -> watch::Receiver<Link> {
+        // Its sender is gone, so nothing comes.
+        watch::Sender::new(Link::default()).subscribe()
+    }
+
+    fn watch(&self) -> Result<Box<dyn Send>, String> {
+        Ok(Box::new(()))
+    }
+
+    fn changed(&self) -> BoxFuture<Changed> {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            Changed::All
+        })
+    }
+
+    fn clock_was_set(&self) -> BoxFuture<()> {
+        Box::pin(tokio::time::sleep(Duration::from_secs(45)))
+    }
+
+    fn forget_times(&self) {}
+
+    fn forget(&self, _: &PluginId) {}
+
+    fn waits_for(&self, _: &PluginId) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn explain_refusal(&self) -> BoxFuture<Option<String>> {
+        Box::pin(std::future::ready(None))
     }
 }
 

@@ -17,7 +17,7 @@ use actors::link::Link;
 use actors::memory::{DiskMemory, LiveRuns};
 use actors::news::News;
 use actors::ports::{Clock, FileFacts, Memory, Ports};
-use actors::prepare::{ClientCertificates, Credentials, DiskPreparer, PrepareConfig};
+use actors::prepare::{ClientCertificates, Credentials, DiskPreparer, OwnLogin, PrepareConfig};
 use anyhow::{Context, anyhow};
 use bus::client::{Client, Endpoint, Options, connect_forever};
 use bus::topics::rpc_filter;
@@ -122,7 +122,7 @@ pub(super) async fn wire(
     ));
     let plans = config.plans(folders)?;
     let core_path = core.as_ref().map(|file| file.path.clone());
-    let preparer = DiskPreparer::new(
+    let preparer = Arc::new(DiskPreparer::new(
         prepare_config(folders, config, core_path.clone()),
         Arc::new(accounts(folders, &bridge)),
         Arc::new(ForeignFinder {
@@ -130,12 +130,12 @@ pub(super) async fn wire(
         }),
         processes.readiness(),
         desk,
-    );
+    ));
     let inventory = inventory::Folders::new(folders.plugins.clone(), core_path, &plans);
     let hub = Hub::new(HubParts {
         ports: Ports {
             processes: processes.clone(),
-            preparer: Arc::new(preparer),
+            preparer: preparer.clone(),
             herald: bridge.news.clone(),
             memory: memory.clone(),
             clock: Clock::default(),
@@ -143,6 +143,7 @@ pub(super) async fn wire(
         plans,
         inventory: Arc::new(inventory),
         meter: Arc::new(TreeMeter::default()),
+        renewer: preparer,
         core: core.map_or(CoreSetup::Elsewhere, CoreSetup::Own),
         run_began,
         node: Node {
@@ -278,6 +279,11 @@ fn prepare_config(folders: &Folders, config: &Config, core: Option<PathBuf>) -> 
             }
         } else {
             Credentials::AreThere
+        },
+        own: OwnLogin {
+            certs: folders.certs.clone(),
+            login: folders.client_id.clone(),
+            renew_at: config.creds.renew_at,
         },
     }
 }

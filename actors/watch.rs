@@ -1,8 +1,8 @@
-//! Watching the folders of the inventory.
+//! Watching folders: those of the inventory, and that of the credentials.
 //!
 //! Invariants: a folder that is missing, vanishes or is replaced is watched again once it is there, as its parent is
-//! watched too and every scan looks whether the watched folder is still the one of that name; opening a file, which a
-//! start does, is no change.
+//! watched too and who looks at a folder has [`Watch::refresh`] see whether the watched one is still the one of that name;
+//! opening a file, which a start does, is no change.
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 type Identity = (u64, u64);
 
 /// The folders to be watched, and the watcher while somebody wants to know.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     folders: Vec<PathBuf>,
     active: Mutex<Option<Active>>,
 }
@@ -38,26 +38,34 @@ impl Drop for Guard {
 
 impl Watch {
     /// Nothing is watched yet.
-    pub(super) fn new(folders: Vec<PathBuf>) -> Self {
+    pub(crate) fn new(folders: Vec<PathBuf>) -> Self {
         Watch {
             folders,
             active: Mutex::new(None),
         }
     }
 
-    /// Calls `changed` on every change until what is returned is dropped.
-    pub(super) fn start(
+    /// Calls `changed` with the paths of every change, none when some were missed, until what is returned is dropped.
+    pub(crate) fn start(
         this: &Arc<Watch>,
-        changed: Box<dyn Fn() + Send + Sync>,
+        changed: impl Fn(&[PathBuf]) + Send + Sync + 'static,
     ) -> Result<Box<dyn Send>, String> {
         let folders = this.folders.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if matters(event.as_ref(), &folders) {
-                changed();
+                changed(event.as_ref().map_or(&[], |event| &event.paths));
             }
         })
         .map_err(|error| {
-            format!("cannot watch the folders of plugins and core: {error}; changes are seen later")
+            let folders: Vec<String> = this
+                .folders
+                .iter()
+                .map(|folder| folder.display().to_string())
+                .collect();
+            format!(
+                "cannot watch {}: {error}; changes are seen later",
+                folders.join(" and ")
+            )
         })?;
         *this.lock() = Some(Active {
             watcher,
@@ -75,7 +83,7 @@ impl Watch {
     }
 
     /// Watches what is to be watched and is there now; returns what that failed for. Blocks shortly.
-    pub(super) fn refresh(&self) -> Vec<String> {
+    pub(crate) fn refresh(&self) -> Vec<String> {
         let mut active = self.lock();
         let Some(active) = active.as_mut() else {
             return Vec::new();
@@ -120,7 +128,7 @@ impl Active {
 }
 
 /// Whether an event may mean that another scan finds something else.
-pub(super) fn matters(event: Result<&Event, &notify::Error>, folders: &[PathBuf]) -> bool {
+pub(crate) fn matters(event: Result<&Event, &notify::Error>, folders: &[PathBuf]) -> bool {
     let event = match event {
         Ok(event) => event,
         // Something was missed.
