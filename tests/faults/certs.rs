@@ -76,18 +76,18 @@ fn what_stands_where_a_credential_belongs_is_named_and_the_plugin_waits_for_its_
     hub.down();
 }
 
-fn now() -> UnixTime {
+pub fn now() -> UnixTime {
     SystemTime::now().into()
 }
 
 /// Whether the core takes a plugin's token.
-fn logs_in(hub: &Hub, id: &str) -> bool {
+pub fn logs_in(hub: &Hub, id: &str) -> bool {
     let token = fs::read(hub.path(format!("certs/{id}.token"))).unwrap();
     let (_wire, answer) = Wire::connect(hub, &format!("{id}-probe"), id, &token);
     (answer.kind(), answer.body[1]) == (2, 0)
 }
 
-fn replace(path: &Path, text: &str) {
+pub fn replace(path: &Path, text: &str) {
     // It cannot be written to; an editor replaces it, too.
     let _ = fs::remove_file(path);
     fs::write(path, text).unwrap();

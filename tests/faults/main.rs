@@ -22,4 +22,5 @@ mod mosquitto;
 #[expect(dead_code, reason = "each suite uses its part")]
 mod packets;
 mod process;
+mod renewal;
 mod runtime;

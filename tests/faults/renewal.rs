@@ -1,0 +1,145 @@
+//! What ends, is lost or replaced while plugins run is made anew, and the plugins run on.
+
+use crate::certs::{logs_in, now, replace};
+use crate::hub::{Home, Hub, eventually};
+use crate::packets::{Wire, request};
+use creds::ca::{self, ClientSubject};
+use creds::check::Certificate;
+use creds::token::{self, Claims};
+use creds::{UnixTime, keys};
+use serde_json::Value;
+use std::fs;
+use std::time::Duration;
+
+const SLEEPER: &str = "exec sleep 1000";
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn read(hub: &Hub, file: &str) -> Option<String> {
+    fs::read_to_string(hub.path("certs").join(file)).ok()
+}
+
+fn certificate(hub: &Hub, file: &str) -> Option<Certificate> {
+    Certificate::from_pem(&read(hub, file)?).ok()
+}
+
+/// Waits until a file of the certs folder is there and another one than before.
+fn renewed(hub: &Hub, file: &str, before: &str) -> String {
+    eventually(&format!("{file} is made anew\n{}", hub.account()), || {
+        read(hub, file).filter(|now| now != before)
+    })
+}
+
+/// What a plugin waits for.
+fn waits_for(hub: &Hub, id: &str) -> String {
+    let name = format!("{{\"name\":\"{id}\"}}");
+    let topic = "rpc/launcher/manage/getPlugin/admin";
+    let reply = Wire::admin(hub).ask(&request(topic, name.as_bytes(), 7));
+    let reply: Value = serde_json::from_str(&reply.text()).unwrap();
+    reply["why"]["waitsFor"].to_string()
+}
+
+/// A token of this hub for a plugin, of this life.
+fn token_of(hub: &Hub, id: &str, began: UnixTime, life: Duration) -> String {
+    let hub_key = keys::load(&hub.path("certs/hubKey.pem")).unwrap();
+    let key = keys::load(&hub.path(format!("certs/{id}.key"))).unwrap();
+    let public = key.public_text();
+    let claims = Claims::new(
+        id,
+        "service",
+        "service",
+        &public,
+        hub_key.public(),
+        began,
+        life,
+    );
+    token::sign(&hub_key, &claims).unwrap().expose().to_owned()
+}
+
+#[test]
+fn token_and_certificate_are_renewed_while_their_plugin_runs() {
+    let home = Home::new("corebin: mqttcore\nautostart: [keeper, other]\n");
+    home.plugin("keeper", SLEEPER);
+    home.plugin("other", SLEEPER);
+    let hub = home.up();
+    let pids = ["keeper", "other"].map(|id| hub.pid(id));
+    let untouched = read(&hub, "other.token").unwrap();
+    assert_eq!(waits_for(&hub, "keeper"), "[]");
+
+    // One that ends within the minute.
+    let ca = ca::load_ca(&hub.path("certs"), now()).unwrap();
+    let key = keys::load(&hub.path("certs/keeper.key")).unwrap();
+    let subject = ClientSubject {
+        client_id: "keeper",
+        unit: "service",
+    };
+    let issuer = ca.issuer().unwrap();
+    let ending = issuer.client(subject, key.public(), MINUTE, now()).unwrap();
+    replace(&hub.path("certs/keeperCert.pem"), &ending);
+    let cert = renewed(&hub, "keeperCert.pem", &ending);
+    let cert = Certificate::from_pem(&cert).unwrap();
+    assert!(cert.is_signed_by(&ca.cert) && cert.is_of_key(key.public()));
+    assert!(cert.not_after() > now().after(MINUTE * 60 * 24 * 300));
+
+    // One that is due, one that has expired, and none at all.
+    let began = now().before(MINUTE * 9);
+    let due = token_of(&hub, "keeper", began, MINUTE * 10);
+    let expired = token_of(&hub, "keeper", began, MINUTE * 8);
+    for token in [due, expired] {
+        replace(&hub.path("certs/keeper.token"), &token);
+        renewed(&hub, "keeper.token", &token);
+    }
+    fs::remove_file(hub.path("certs/keeper.token")).unwrap();
+    renewed(&hub, "keeper.token", "");
+    assert!(logs_in(&hub, "keeper"));
+
+    // Nothing that others are in the way of is lost, and why it waits is told.
+    let token = hub.path("certs/keeper.token");
+    fs::remove_file(&token).unwrap();
+    fs::create_dir(&token).unwrap();
+    eventually(&format!("it is told\n{}", hub.account()), || {
+        waits_for(&hub, "keeper")
+            .contains("keeper.token")
+            .then_some(())
+    });
+    fs::remove_dir(&token).unwrap();
+    renewed(&hub, "keeper.token", "");
+    assert_eq!(read(&hub, "other.token").unwrap(), untouched);
+    assert_eq!(["keeper", "other"].map(|id| hub.pid(id)), pids);
+    eventually("nothing is waited for", || {
+        (waits_for(&hub, "keeper") == "[]").then_some(())
+    });
+    hub.down();
+}
+
+#[test]
+fn a_new_ca_and_a_new_hub_key_are_followed_by_all_that_hang_on_them() {
+    let home = Home::new("corebin: mqttcore\nautostart: [keeper, other]\n");
+    home.plugin("keeper", SLEEPER);
+    home.plugin("other", SLEEPER);
+    let hub = home.up();
+    let pids = ["keeper", "other"].map(|id| hub.pid(id));
+    let before = read(&hub, "caCert.pem").unwrap();
+    hub.ok(&["cca", "--force"]);
+    assert_ne!(read(&hub, "caCert.pem").unwrap(), before);
+    hub.ok(&["restart", "core"]);
+    let ca = certificate(&hub, "caCert.pem").unwrap();
+    for file in ["hubCert.pem", "keeperCert.pem", "otherCert.pem"] {
+        eventually(
+            &format!("{file} is of the new CA\n{}", hub.account()),
+            || certificate(&hub, file).filter(|cert| cert.is_signed_by(&ca)),
+        );
+    }
+    hub.wait_for_bus();
+    hub.ok(&["--server", &hub.tls_url(), "ls"]);
+
+    // All tokens hang on this one.
+    let tokens = ["keeper.token", "other.token"].map(|file| read(&hub, file).unwrap());
+    fs::remove_file(hub.path("certs/hubKey.pem")).unwrap();
+    hub.ok(&["restart", "core"]);
+    renewed(&hub, "keeper.token", &tokens[0]);
+    renewed(&hub, "other.token", &tokens[1]);
+    hub.wait_for_bus();
+    assert!(logs_in(&hub, "keeper") && logs_in(&hub, "other"));
+    assert_eq!(["keeper", "other"].map(|id| hub.pid(id)), pids);
+    hub.down();
+}
