@@ -3,13 +3,14 @@
 //! Invariants: what the file holds beyond what is known here is kept; an entry's key is its `clientID`; a damaged text
 //! is never half-read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bus::golang;
-use bus::wire::ClientProfile;
+use bus::wire::{AUTH, ClientProfile, LAUNCHER};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::credentials::ADMIN;
 use crate::roles::Role;
 
 /// The three kinds of clients, as the original writes them.
@@ -18,6 +19,12 @@ pub const DEVICE: &str = "device";
 pub const SERVICE: &str = "service";
 /// See [`DEVICE`].
 pub const USER: &str = "user";
+
+/// Whether a login is one the hub itself needs, so that its rights are not to be changed from outside (T46).
+#[must_use]
+pub fn is_reserved(id: &str) -> bool {
+    [AUTH, LAUNCHER, ADMIN].contains(&id)
+}
 
 /// One client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +108,41 @@ impl Clients {
     /// Removes a client. Tells whether it was there.
     pub fn remove(&mut self, id: &str) -> bool {
         self.entries.remove(id).is_some()
+    }
+
+    /// Takes over what changed from `base` to `theirs`, entry by entry; gives the ids of those that changed here, each once,
+    /// in order. The hub's own accounts stay, with their type, role and key (T46).
+    pub fn take_over(&mut self, base: &Clients, theirs: &Clients) -> Vec<String> {
+        let ids: BTreeSet<&String> = base.entries.keys().chain(theirs.entries.keys()).collect();
+        let mut changed = Vec::new();
+        for id in ids {
+            let (before, after) = (base.get(id), theirs.get(id));
+            if before == after {
+                continue;
+            }
+            let new = match (after, self.get(id)) {
+                (Some(after), Some(known)) if is_reserved(id) => Some(Entry {
+                    profile: ClientProfile {
+                        client_type: known.profile.client_type.clone(),
+                        role: known.profile.role.clone(),
+                        pub_key: known.profile.pub_key.clone(),
+                        ..after.profile.clone()
+                    },
+                    ..after.clone()
+                }),
+                (None, known) if is_reserved(id) => known.cloned(),
+                (after, _) => after.cloned(),
+            };
+            if new.as_ref() == self.get(id) {
+                continue;
+            }
+            match new {
+                Some(entry) => self.entries.insert(id.clone(), entry),
+                None => self.entries.remove(id),
+            };
+            changed.push(id.clone());
+        }
+        changed
     }
 
     /// All profiles, by id.

@@ -30,12 +30,14 @@ use crate::config::Config;
 use crate::connections::{Connections, Why};
 use crate::credentials::{self, CredentialError, Credentials};
 use crate::folders::{FolderError, Folders};
+use crate::grants::{self, Grants};
 use crate::guesses::Guesses;
 use crate::hub::{Hub, Reports};
 use crate::job::Job;
+use crate::kept::KeepError;
 use crate::limits::Limits;
 use crate::listen::{self, Entry, Floor, ListenError, Purpose};
-use crate::store::{Store, StoreError};
+use crate::store::{self, Store, StoreError};
 use crate::stream::Numbers;
 use crate::{service, tls};
 
@@ -103,6 +105,9 @@ pub enum StartError {
     /// The table of clients.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The core's own accounts cannot be kept.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
     /// A door.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -125,6 +130,7 @@ struct Prepared {
     lock: Flock<std::fs::File>,
     credentials: Credentials,
     store: Store,
+    grants: Grants,
 }
 
 /// Blocks.
@@ -134,14 +140,16 @@ fn prepare(settings: &Settings) -> Result<Prepared, StartError> {
     let folder = passwords.parent().unwrap_or(Path::new("/")).to_owned();
     atomic::create_folder(&folder, 0o700).map_err(StoreError::from)?;
     let lock = lock(&folder, settings)?;
-    let store = Store::open(&passwords)?;
+    let store = store::open(&passwords)?;
     let names = credentials::server_names(settings.config.host.as_deref());
     let credentials =
         Credentials::prepare(&settings.folders.certs, &settings.config.files, &names)?;
+    let grants = grants::open(&folder, &store.now());
     Ok(Prepared {
         lock,
         credentials,
         store,
+        grants,
     })
 }
 
@@ -189,17 +197,18 @@ impl Core {
             lock,
             credentials,
             store,
+            grants,
         } = tokio::task::spawn_blocking(move || prepare(&preparing))
             .await
             .map_err(|_| StartError::Interrupted)??;
         let acceptor = TlsAcceptor::from(credentials.tls()?);
         let tokens = Tokens::new(credentials.hub_key(), settings.config.validity);
         let limits = settings.config.limits.clone();
-        let auth = Auth::new(Arc::new(store), tokens, Guesses::new(&limits));
+        let auth = Auth::new(store, grants, tokens, Guesses::new(&limits));
         let (floor, jobs) = assemble(auth, limits)?;
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(&floor.hub.auth.store).keep());
+        keep_tables(&mut tasks, &floor.hub);
         tasks.spawn(service::serve(Arc::clone(&floor.hub), jobs));
 
         let (doors, ports) = open_ports(&settings.config, &acceptor).await?;
@@ -343,6 +352,22 @@ impl Drop for Core {
             let _ = std::fs::remove_file(file);
         }
     }
+}
+
+/// Has clients and permissions written, and what others change in the file of clients take effect.
+fn keep_tables(tasks: &mut JoinSet<()>, hub: &Arc<Hub>) {
+    let judge = Arc::clone(hub);
+    let taken_over = move |logins: Vec<String>| {
+        let hub = Arc::clone(&judge);
+        tokio::spawn(async move {
+            for login in logins {
+                hub.rejudge(&login, None).await;
+            }
+        });
+    };
+    tasks.spawn(Arc::clone(&hub.auth.store).keep(taken_over));
+    tasks.spawn(Arc::clone(&hub.auth.store).watch());
+    tasks.spawn(Arc::clone(&hub.auth.grants).keep(|_| {}));
 }
 
 /// The ports of a core.

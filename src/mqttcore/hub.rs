@@ -7,7 +7,7 @@
 //!   that rights that change meanwhile hold.
 //! - A request to `auth` never reaches the router; nothing else is kept from it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -74,7 +74,7 @@ impl Hub {
     /// Whether a connection of `login` may publish on `topic` now.
     #[must_use]
     pub fn may_publish(&self, login: &str, mqtt_id: &str, topic: &str) -> bool {
-        let permissions = self.auth.permissions();
+        let permissions = self.auth.grants.now();
         self.judge(login, mqtt_id, |asker| {
             asker.may_publish(topic, &permissions)
         })
@@ -103,18 +103,18 @@ impl Hub {
     }
 
     /// Takes away what open connections of `login` may no longer have, and ends those that could not log in again as
-    /// they did: with a password or for a key that was replaced. The connection with MQTT client id `asker` proved itself
-    /// before it asked for the change, and waits for the reply: it stays.
+    /// they did: with a password or for a key that was replaced. The connection with MQTT client id `asker`, where there is one, proved
+    /// itself before it asked for the change, and waits for the reply: it stays.
     ///
     /// # Cancel safety
     /// Some may be left as they were.
-    pub async fn rejudge(&self, login: &str, asker: &str) {
+    pub async fn rejudge(&self, login: &str, asker: Option<&str>) {
         if self.auth.store.now().get(login).is_none() {
             self.throw_out(login);
             return;
         }
         for connection in self.connections.of_login(login) {
-            let asks = connection.mqtt_id().as_deref() == Some(asker);
+            let asks = asker.is_some() && connection.mqtt_id().as_deref() == asker;
             if !asks && !self.is_proved(&connection, login) {
                 tracing::info!(login, "connection ended: its password or key was replaced");
                 tokio::spawn(connection.throw_out(Why::Administrative));
@@ -123,6 +123,18 @@ impl Hub {
             for filter in connection.filters() {
                 self.rejudge_filter(&connection, &filter).await;
             }
+        }
+    }
+
+    /// The same for everybody.
+    ///
+    /// # Cancel safety
+    /// Some may be left as they were.
+    pub async fn rejudge_all(&self, asker: Option<&str>) {
+        let all = self.connections.all();
+        let logins: BTreeSet<_> = all.iter().filter_map(|one| one.login()).collect();
+        for login in logins {
+            self.rejudge(&login, asker).await;
         }
     }
 

@@ -51,6 +51,14 @@ impl Role {
             .unwrap_or(Role::Nobody)
     }
 
+    /// The roles of these words. A word nobody knows is none: it must not open anything to those who have no role.
+    pub fn of_words(words: &[String]) -> impl Iterator<Item = Role> {
+        words
+            .iter()
+            .map(|word| Role::from_word(word))
+            .filter(|role| *role != Role::Nobody)
+    }
+
     /// The original's word; `Nobody` is the empty one.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -167,6 +175,13 @@ impl Permissions {
         self.granted.len() != before
     }
 
+    /// Whether this capability is registered.
+    #[must_use]
+    pub fn has(&self, service: &str, capability: &str) -> bool {
+        let key = (service.to_owned(), capability.to_owned());
+        self.granted.contains_key(&key)
+    }
+
     /// How many capabilities of `service` are registered.
     #[must_use]
     pub fn count(&self, service: &str) -> usize {
@@ -174,6 +189,13 @@ impl Permissions {
             .keys()
             .filter(|(owner, _)| owner == service)
             .count()
+    }
+
+    /// All that is granted: service, capability and the roles that may call it; ordered, each capability once.
+    pub fn granted(&self) -> impl Iterator<Item = (&str, &str, &BTreeSet<Role>)> {
+        self.granted
+            .iter()
+            .map(|((service, capability), roles)| (service.as_str(), capability.as_str(), roles))
     }
 
     fn allows(&self, service: &str, capability: &str, role: Role) -> bool {

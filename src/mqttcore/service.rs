@@ -59,9 +59,13 @@ async fn answer(hub: &Hub, request: Request) {
             tracing::info!(method = call.method, sender = call.sender, %error, "refused");
         }
     }
+    if let Err(AuthError::Store(_)) = &answer {
+        // The change counts although it is not on disk yet; whom it was about went with the error.
+        hub.rejudge_all(Some(&from)).await;
+    }
     for effect in answer.iter().flat_map(|answer| &answer.effects) {
         match effect {
-            Effect::Rejudge(login) => hub.rejudge(login, &from).await,
+            Effect::Rejudge(login) => hub.rejudge(login, Some(&from)).await,
             Effect::ThrowOut(login) => hub.throw_out(login),
         }
     }

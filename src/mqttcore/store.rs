@@ -1,32 +1,45 @@
 //! The table of clients in memory and on disk.
 //!
-//! Invariants:
-//! - The file is either the old one or the new one (atomic replacement); one that cannot be read is never replaced.
-//! - Changes that come together are written together, in order, by one writer; who needs to know that a change is on
-//!   disk waits for it.
-//! - Writing happens on a blocking thread; no lock is held meanwhile.
+//! Invariant: a file that cannot be read is never replaced.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 use creds::atomic::{self, AtomicError};
 use thiserror::Error;
-use tokio::sync::watch;
 
 use crate::clients::Clients;
-use crate::connections::lock;
+use crate::kept::{Keep, Kept};
 
-/// Mode of the file: it holds password hashes.
-const FILE_MODE: u32 = 0o600;
-/// Mode of its folder.
+/// Mode of the file's folder: the file holds password hashes.
 const FOLDER_MODE: u32 = 0o700;
-/// The most bytes read: some 100,000 clients.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
-/// How long after a failed write the next is tried when nothing else changes.
-const RETRY: Duration = Duration::from_secs(5);
 
-/// Why the table cannot be had or kept.
+/// The table of clients.
+pub type Store = Kept<Clients>;
+
+impl Keep for Clients {
+    const NAME: &'static str = "clients";
+    /// Some 100,000 clients.
+    const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+    fn to_bytes(&self) -> Vec<u8> {
+        Clients::to_bytes(self)
+    }
+
+    fn parse_foreign(bytes: &[u8]) -> Result<Self, String> {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            // Some editors begin so; nobody wants to lose all clients that way.
+            return Err("it is empty; write {} to remove all clients".to_owned());
+        }
+        Clients::parse(bytes).map_err(|fault| fault.to_string())
+    }
+
+    fn merge(&mut self, base: &Self, theirs: &Self) -> Vec<String> {
+        self.take_over(base, theirs)
+    }
+}
+
+/// Why the table cannot be had.
 #[derive(Debug, Clone, Error)]
 pub enum StoreError {
     /// The file is not what it should be. It is left as it is.
@@ -39,16 +52,13 @@ pub enum StoreError {
         /// Where and what.
         fault: Arc<serde_json::Error>,
     },
-    /// Reading or writing failed.
-    #[error("the table of clients cannot be read or kept")]
+    /// It cannot be read, or its folder cannot be made.
+    #[error("the table of clients cannot be read")]
     File {
         /// Which file, and at what.
         #[source]
         source: Arc<AtomicError>,
     },
-    /// The core stops.
-    #[error("the table of clients is closed")]
-    Closed,
 }
 
 impl From<AtomicError> for StoreError {
@@ -59,124 +69,27 @@ impl From<AtomicError> for StoreError {
     }
 }
 
-/// Up to which change the file is current, or why the last try failed.
-#[derive(Debug, Clone)]
-struct Written {
-    change: u64,
-    result: Result<(), StoreError>,
-}
-
-/// The table of clients.
-#[derive(Debug)]
-pub struct Store {
-    path: PathBuf,
-    table: Mutex<(Arc<Clients>, u64)>,
-    changes: watch::Sender<u64>,
-    written: watch::Sender<Written>,
-}
-
-impl Store {
-    /// Reads the file at `path`; without one there are no clients. Blocks.
-    ///
-    /// # Errors
-    /// The file is damaged or cannot be read, or its folder cannot be made.
-    pub fn open(path: &Path) -> Result<Store, StoreError> {
-        if let Some(folder) = path.parent() {
-            atomic::create_folder(folder, FOLDER_MODE)?;
+/// Reads the file at `path`; without one there are no clients. Blocks.
+///
+/// # Errors
+/// The file is damaged or cannot be read, or its folder cannot be made.
+pub fn open(path: &Path) -> Result<Store, StoreError> {
+    if let Some(folder) = path.parent() {
+        atomic::create_folder(folder, FOLDER_MODE)?;
+    }
+    let damaged = |fault| StoreError::Damaged {
+        path: path.to_owned(),
+        fault: Arc::new(fault),
+    };
+    match atomic::read(path, Clients::MAX_BYTES) {
+        Ok(bytes) => {
+            let clients = Clients::parse(&bytes).map_err(damaged)?;
+            Ok(Store::new(path.to_owned(), clients, Some(&bytes)))
         }
-        let clients = match atomic::read(path, MAX_BYTES) {
-            Ok(bytes) => Clients::parse(&bytes).map_err(|fault| StoreError::Damaged {
-                path: path.to_owned(),
-                fault: Arc::new(fault),
-            })?,
-            Err(error) if error.is_missing() => Clients::default(),
-            Err(error) => return Err(error.into()),
-        };
-        let now = Written {
-            change: 0,
-            result: Ok(()),
-        };
-        Ok(Store {
-            path: path.to_owned(),
-            table: Mutex::new((Arc::new(clients), 0)),
-            changes: watch::Sender::new(0),
-            written: watch::Sender::new(now),
-        })
-    }
-
-    /// The table as it is now.
-    #[must_use]
-    pub fn now(&self) -> Arc<Clients> {
-        Arc::clone(&lock(&self.table).0)
-    }
-
-    /// Changes the table and gives the change's number, for [`Store::kept`].
-    pub fn change<T>(&self, change: impl FnOnce(&mut Clients) -> T) -> (T, u64) {
-        let mut table = lock(&self.table);
-        let (clients, number) = &mut *table;
-        let result = change(Arc::make_mut(clients));
-        *number += 1;
-        let number = *number;
-        drop(table);
-        self.changes.send_replace(number);
-        (result, number)
-    }
-
-    /// Waits until change `number` is on disk.
-    ///
-    /// # Errors
-    /// It could not be written. It still counts, and is tried again.
-    ///
-    /// # Cancel safety
-    /// Safe.
-    pub async fn kept(&self, number: u64) -> Result<(), StoreError> {
-        let mut written = self.written.subscribe();
-        written
-            .wait_for(|written| written.change >= number)
-            .await
-            .map_err(|_| StoreError::Closed)?
-            .result
-            .clone()
-    }
-
-    /// Writes what is changed, for ever.
-    ///
-    /// # Cancel safety
-    /// Safe: a write that has begun is finished on its thread; a change may go unwritten.
-    pub async fn keep(self: Arc<Self>) {
-        let mut changes = self.changes.subscribe();
-        changes.mark_changed();
-        let mut failed = false;
-        loop {
-            let changed = async {
-                if changes.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
-            if failed {
-                // A disk that was full may have room again although nobody changes anything.
-                let _ = tokio::time::timeout(RETRY, changed).await;
-            } else {
-                changed.await;
-            }
-            let (clients, change) = lock(&self.table).clone();
-            if !failed && change == self.written.borrow().change {
-                continue;
-            }
-            let path = self.path.clone();
-            let writing = tokio::task::spawn_blocking(move || {
-                atomic::write(&path, &clients.to_bytes(), FILE_MODE).map_err(StoreError::from)
-            });
-            let result = writing.await.unwrap_or(Err(StoreError::Closed));
-            failed = result.is_err();
-            if let Err(error) = &result {
-                tracing::error!(
-                    error = crate::chain(error),
-                    "clients not written; tried again"
-                );
-            }
-            self.written.send_replace(Written { change, result });
+        Err(error) if error.is_missing() => {
+            Ok(Store::new(path.to_owned(), Clients::default(), None))
         }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -199,8 +112,8 @@ mod tests {
     async fn changes_are_on_disk_when_they_are_said_to_be() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("auth/hub.passwd");
-        let store = Arc::new(Store::open(&path).unwrap());
-        let keeper = tokio::spawn(Arc::clone(&store).keep());
+        let store = Arc::new(open(&path).unwrap());
+        let keeper = tokio::spawn(Arc::clone(&store).keep(|_| {}));
         let numbers: Vec<u64> = (0..100)
             .map(|n| {
                 store
@@ -211,7 +124,7 @@ mod tests {
         for number in numbers {
             store.kept(number).await.unwrap();
         }
-        let again = Store::open(&path).unwrap();
+        let again = open(&path).unwrap();
         assert_eq!(again.now(), store.now());
         assert_eq!(again.now().count(), 100);
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
@@ -223,8 +136,8 @@ mod tests {
     async fn a_failed_write_is_reported_and_repeated() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("auth/hub.passwd");
-        let store = Arc::new(Store::open(&path).unwrap());
-        let keeper = tokio::spawn(Arc::clone(&store).keep());
+        let store = Arc::new(open(&path).unwrap());
+        let keeper = tokio::spawn(Arc::clone(&store).keep(|_| {}));
         // A folder in the file's place fails for root too.
         std::fs::create_dir(&path).unwrap();
         let ((), first) = store.change(|clients| clients.add(client("a")));
@@ -232,7 +145,7 @@ mod tests {
         std::fs::remove_dir(&path).unwrap();
         let ((), second) = store.change(|clients| clients.add(client("b")));
         store.kept(second).await.unwrap();
-        assert_eq!(Store::open(&path).unwrap().now().count(), 2);
+        assert_eq!(open(&path).unwrap().now().count(), 2);
         keeper.abort();
     }
 
@@ -241,7 +154,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.passwd");
         std::fs::write(&path, r#"{"admin":{"cli"#).unwrap();
-        let error = Store::open(&path).unwrap_err();
+        let error = open(&path).unwrap_err();
         assert!(
             error.to_string().contains("hub.passwd is damaged"),
             "{error}"

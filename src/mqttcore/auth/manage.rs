@@ -5,8 +5,8 @@ use bus::wire::{
     ClientRoleArgs, CountReply, ProfileReply, TokenReply, UpdateClientArgs,
 };
 
-use super::{Answer, Auth, AuthError, Call, Effect, check_role, clipped, is_reserved, now_ms};
-use crate::clients::{DEVICE, SERVICE, USER};
+use super::{Answer, Auth, AuthError, Call, Effect, check_role, clipped, now_ms};
+use crate::clients::{DEVICE, SERVICE, USER, is_reserved};
 use crate::roles::{Role, is_login};
 
 impl Auth {
@@ -147,7 +147,8 @@ impl Auth {
             return Err(AuthError::Reserved { id });
         }
         let (_, change) = self.store.change(|clients| clients.remove(&id));
-        self.change_permissions(|permissions| permissions.forget(&id));
+        self.change_permissions(|permissions| permissions.forget(&id))
+            .await?;
         self.store.kept(change).await?;
         Ok(Answer::default().and(Effect::ThrowOut(id)))
     }

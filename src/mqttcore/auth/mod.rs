@@ -11,21 +11,21 @@ mod passwords;
 mod profile;
 mod tokens;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bus::golang::{self, DecodeError, GoValue};
-use bus::wire::{AUTH, LAUNCHER, MANAGE_CLIENTS, PROFILE, ROLES};
+use bus::wire::{MANAGE_CLIENTS, PROFILE, ROLES};
 use thiserror::Error;
 
 pub use passwords::Passwords;
 pub use tokens::{Tokens, Validity};
 
-use crate::connections::lock;
-use crate::credentials::ADMIN;
+use crate::grants::Grants;
 use crate::guesses::Guesses;
+use crate::kept::KeepError;
 use crate::roles::{Permissions, Role};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// One request.
 #[derive(Debug, Clone)]
@@ -219,7 +219,7 @@ pub enum AuthError {
     Token(#[from] creds::token::TokenError),
     /// The change could not be written.
     #[error("not stored: {}", crate::chain(.0))]
-    Store(#[from] StoreError),
+    Store(#[from] KeepError),
 }
 
 /// The auth service.
@@ -233,30 +233,32 @@ pub struct Auth {
     pub passwords: Passwords,
     /// Wrong passwords.
     pub guesses: Guesses,
-    permissions: Mutex<Arc<Permissions>>,
+    /// Which capabilities are open to whom.
+    pub grants: Arc<Grants>,
 }
 
 impl Auth {
-    /// The service over `store`.
+    /// The service over what is kept of clients and permissions.
     #[must_use]
-    pub fn new(store: Arc<Store>, tokens: Tokens, guesses: Guesses) -> Self {
+    pub fn new(store: Store, grants: Grants, tokens: Tokens, guesses: Guesses) -> Self {
         Auth {
-            store,
+            store: Arc::new(store),
             tokens,
             passwords: Passwords::default(),
             guesses,
-            permissions: Mutex::new(Arc::new(Permissions::default())),
+            grants: Arc::new(grants),
         }
     }
 
-    /// Which capabilities are open to whom.
-    #[must_use]
-    pub fn permissions(&self) -> Arc<Permissions> {
-        Arc::clone(&lock(&self.permissions))
-    }
-
-    fn change_permissions<T>(&self, change: impl FnOnce(&mut Permissions) -> T) -> T {
-        change(Arc::make_mut(&mut lock(&self.permissions)))
+    /// Changes what is open to whom, and waits until that is on disk; nothing is written when nothing changes.
+    async fn change_permissions(
+        &self,
+        change: impl FnOnce(&mut Permissions) -> bool,
+    ) -> Result<(), AuthError> {
+        match self.grants.change_if(change) {
+            Some(number) => Ok(self.grants.kept(number).await?),
+            None => Ok(()),
+        }
     }
 
     /// Answers a request. A change is on disk when this returns.
@@ -296,11 +298,6 @@ impl Call {
             capability: self.capability.clone(),
         }
     }
-}
-
-/// Whether a login is one the hub itself needs, so that its rights are not to be changed from outside (T46).
-fn is_reserved(id: &str) -> bool {
-    [AUTH, LAUNCHER, ADMIN].contains(&id)
 }
 
 /// # Errors

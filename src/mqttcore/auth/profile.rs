@@ -30,7 +30,7 @@ impl Auth {
             "refresh" => Ok(Answer::of(&TokenReply {
                 token: self.token_of(id)?,
             })),
-            "setServicePermissions" => self.set_service_permissions(id, call.args()?),
+            "setServicePermissions" => self.set_service_permissions(id, call.args()?).await,
             "updateName" => {
                 let args: NewNameArgs = call.args()?;
                 self.update(id, |known| known.display_name = args.new_name)
@@ -88,7 +88,7 @@ impl Auth {
     }
 
     /// Opens a capability of the sender to roles. What it said before about that capability no longer counts (T31).
-    fn set_service_permissions(
+    async fn set_service_permissions(
         &self,
         id: &str,
         args: ServicePermissionsArgs,
@@ -105,19 +105,16 @@ impl Auth {
                 capability: clipped(&args.capability),
             });
         }
-        if self.permissions().count(id) >= MAX_CAPABILITIES {
+        let grants = self.grants.now();
+        if !grants.has(id, &args.capability) && grants.count(id) >= MAX_CAPABILITIES {
             return Err(AuthError::TooManyCapabilities {
                 id: clipped(id),
                 limit: MAX_CAPABILITIES,
             });
         }
-        // A word nobody knows must not open it to those who have no role.
-        let roles = args
-            .roles
-            .iter()
-            .map(|word| Role::from_word(word))
-            .filter(|role| *role != Role::Nobody);
-        self.change_permissions(|permissions| permissions.set(id, &args.capability, roles));
+        let roles = Role::of_words(&args.roles);
+        self.change_permissions(|permissions| permissions.set(id, &args.capability, roles))
+            .await?;
         Ok(Answer::default())
     }
 }

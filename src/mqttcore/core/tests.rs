@@ -13,6 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::testing::{Client, Home, connect_packet};
 
+mod kept;
+
 const REFUSED: u8 = 0x86;
 const BAD_ID: u8 = 0x85;
 const DENIED: u8 = 0x87;
