@@ -148,12 +148,12 @@ impl Actor for Renewal {
             }
             RenewalMessage::Wake => state.timer.due = None,
             RenewalMessage::Done(whose, outcome) => state.renewals.done(now, &whose, outcome),
-            RenewalMessage::BusIsThere => state.renewals.look_at_all(now),
+            RenewalMessage::BusIsThere => state.look_at_all(now),
             RenewalMessage::Changed(changed) => state.files_changed(now, changed),
             RenewalMessage::ClockSet => {
                 tracing::info!("the clock was set: all credentials are looked at again");
                 state.hub.renewer.forget_times();
-                state.renewals.look_at_all(now);
+                state.look_at_all(now);
                 state.let_blocked_try(|_| true);
             }
             RenewalMessage::Broken => return Err("one of its tasks panicked".into()),
@@ -164,10 +164,17 @@ impl Actor for Renewal {
 }
 
 impl RenewalState {
+    fn look_at_all(&mut self, now: MonoTime) {
+        self.renewals.look_at_all(now);
+        // Nobody is to be warned of what is being renewed at this moment.
+        let later = Some(FIRST_LOOK);
+        self.renewals.found_in_order(now, Whose::Everybody, later);
+    }
+
     fn files_changed(&mut self, now: MonoTime, changed: Changed) {
         match changed {
             Changed::All => {
-                self.renewals.look_at_all(now);
+                self.look_at_all(now);
                 self.let_blocked_try(|_| true);
             }
             Changed::Some(all) => {

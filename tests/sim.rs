@@ -285,8 +285,19 @@ async fn storm(seed: u64) -> Vec<String> {
     }
     let wishes: BTreeMap<PluginId, Wish> = drivers.join_all().await.into_iter().collect();
     launcher.world.heal();
+    let looks = |id: &PluginId| launcher.world.looks(id);
+    let before: BTreeMap<PluginId, u64> = ids()
+        .into_iter()
+        .map(|id| (id.clone(), looks(&id)))
+        .collect();
     tokio::time::sleep(SETTLED).await;
     launcher.check(&wishes);
+    for (id, wish) in &wishes {
+        if *wish == Wish::Up && looks(id) == before[id] {
+            let text = format!("{id}: it runs, and nobody keeps its credentials up");
+            launcher.world.complain(text);
+        }
+    }
     let crashes: u64 = ids().iter().map(|id| launcher.world.crashes(id)).sum();
     assert!(crashes > 100, "only {crashes} crashes: this was no storm");
     let world = Arc::into_inner(launcher).unwrap().end().await;

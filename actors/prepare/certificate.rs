@@ -6,7 +6,7 @@
 use super::stamp::{Stamp, stamp};
 use crate::words::in_words;
 use creds::atomic::{self, PUBLIC_MODE};
-use creds::ca::{Ca, ClientSubject, Signing, load_ca};
+use creds::ca::{Ca, CaIssuer, ClientSubject, Signing, load_ca};
 use creds::check::{Certificate, Validity};
 use creds::files::{CA_CERT, CA_KEY, HUB_CERT};
 use creds::{PublicKey, UnixTime};
@@ -39,8 +39,10 @@ pub(super) enum Certified {
     Until(UnixTime),
     /// A new one is made when the core shows a server certificate of the present CA.
     AwaitsServer,
-    /// There is none that serves, and none could be made.
+    /// There is none that serves, and the CA cannot sign one.
     Without,
+    /// There is none that serves, and one could be signed but not be put in place: that may go better next time.
+    Failed,
 }
 
 /// Makes certificates with the key of the Hub's CA.
@@ -99,25 +101,43 @@ impl Notary {
         path: &Path,
         now: UnixTime,
     ) -> Certified {
-        let made = self.authority(files, now).and_then(|authority| {
-            let found = atomic::read_text(path).ok();
-            let found = found.and_then(|text| Certificate::from_pem(&text).ok());
-            match found.and_then(|cert| self.serves(&cert, id, key, &authority.ca, now)) {
-                Some(until) => Ok(Certified::Until(until)),
-                None if authority.awaits_server => Ok(Certified::AwaitsServer),
-                None => self.make(id, key, path, &authority.ca, now),
+        let authority = match self.authority(files, now) {
+            Ok(authority) => authority,
+            Err(why) => {
+                self.say(why);
+                return Certified::Without;
             }
-        });
-        match made {
-            Ok(certified) => {
+        };
+        let found = atomic::read_text(path).ok();
+        let found = found.and_then(|text| Certificate::from_pem(&text).ok());
+        if let Some(until) = found.and_then(|cert| self.serves(&cert, id, key, &authority.ca, now))
+        {
+            return Certified::Until(until);
+        }
+        let issuer = match &authority.ca.signing {
+            Signing::Possible(_) if authority.awaits_server => return Certified::AwaitsServer,
+            Signing::Possible(issuer) => issuer,
+            Signing::Impossible(why) => {
+                self.say(in_words(why));
+                return Certified::Without;
+            }
+        };
+        match self.make(id, key, path, issuer, now) {
+            Ok(until) => {
+                // Not for one that was there: what others lack is not to be said over and over.
                 self.lock().said = None;
-                certified
+                Certified::Until(until)
             }
             Err(why) => {
                 self.say(why);
-                Certified::Without
+                Certified::Failed
             }
         }
+    }
+
+    /// Why the last certificate could not be made; empty when it could.
+    pub(super) fn trouble(&self) -> String {
+        self.lock().said.clone().unwrap_or_default()
     }
 
     /// Until when a certificate serves, if it does.
@@ -147,13 +167,9 @@ impl Notary {
         id: &PluginId,
         key: &PublicKey,
         path: &Path,
-        ca: &Ca,
+        issuer: &CaIssuer,
         now: UnixTime,
-    ) -> Result<Certified, String> {
-        let issuer = match &ca.signing {
-            Signing::Possible(issuer) => issuer,
-            Signing::Impossible(why) => return Err(in_words(why)),
-        };
+    ) -> Result<UnixTime, String> {
         let subject = ClientSubject {
             client_id: id.as_str(),
             unit: UNIT,
@@ -167,7 +183,7 @@ impl Notary {
         // better at once.
         let half = made.not_after().since(now) / 2;
         let until = made.renew_after(self.plan.renew_at);
-        Ok(Certified::Until(until.max(now.after(half))))
+        Ok(until.max(now.after(half)))
     }
 
     /// The CA, read again when its files changed, or the server's certificate.

@@ -90,6 +90,7 @@ impl Judged {
         };
         match self.certified {
             Some(Certified::Until(until)) => token.min(until),
+            Some(Certified::Failed) => UnixTime(0),
             Some(Certified::AwaitsServer | Certified::Without) | None => token,
         }
     }
@@ -106,6 +107,7 @@ impl Judged {
     fn holds(&self, now: UnixTime) -> bool {
         match self.certified {
             Some(Certified::Until(until)) => now < until,
+            Some(Certified::Failed) => false,
             Some(Certified::AwaitsServer | Certified::Without) | None => true,
         }
     }
@@ -288,6 +290,12 @@ impl Shelf {
         let read = self.lock();
         let started = read.started.get(id);
         started.is_some_and(|started| started.key != in_one_number(key))
+    }
+
+    /// Why the last certificate could not be made.
+    pub(super) fn certificate_trouble(&self) -> String {
+        let notary = self.notary.as_ref();
+        notary.map(Notary::trouble).unwrap_or_default()
     }
 
     /// Those that were started, or are to be.

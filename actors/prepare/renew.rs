@@ -88,7 +88,7 @@ impl Waiting {
             Some(Certified::AwaitsServer) => {
                 waiting.insert(id.clone());
             }
-            Some(Certified::Until(_) | Certified::Without) | None => {
+            Some(Certified::Until(_) | Certified::Without | Certified::Failed) | None => {
                 waiting.remove(id);
             }
         }
@@ -164,12 +164,24 @@ impl Inner {
     }
 
     async fn renewed(&self, shelf: &Arc<Shelf>, id: &PluginId) -> Result<(), Trouble> {
-        let OnDisk {
-            key,
-            token,
-            certified,
-        } = self.what_is_there(shelf, id).await?;
-        self.waiting.certificate(id, certified);
+        let found = self.what_is_there(shelf, id).await?;
+        self.waiting.certificate(id, found.certified);
+        let certified = match found.certified {
+            Some(Certified::Failed) => Err(Trouble::Failed(shelf.certificate_trouble())),
+            Some(Certified::Until(_) | Certified::AwaitsServer | Certified::Without) | None => {
+                Ok(())
+            }
+        };
+        self.token_renewed(shelf, id, found).await.and(certified)
+    }
+
+    async fn token_renewed(
+        &self,
+        shelf: &Arc<Shelf>,
+        id: &PluginId,
+        found: OnDisk,
+    ) -> Result<(), Trouble> {
+        let OnDisk { key, token, .. } = found;
         let standing = match (self.directory.standing(id, &key).await, &token) {
             (Ok(standing), _) => standing,
             // Whether the hub still knows it is looked at when there is a bus again.

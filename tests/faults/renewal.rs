@@ -57,7 +57,7 @@ fn token_of(hub: &Hub, id: &str, began: UnixTime, life: Duration) -> String {
 
 #[test]
 fn token_and_certificate_are_renewed_while_their_plugin_runs() {
-    let home = Home::new("corebin: mqttcore\nautostart: [keeper, other]\n");
+    let home = Home::new("corebin: mqttcore\nlogLevel: info\nautostart: [keeper, other]\n");
     home.plugin("keeper", SLEEPER);
     home.plugin("other", SLEEPER);
     let hub = home.up();
@@ -108,6 +108,22 @@ fn token_and_certificate_are_renewed_while_their_plugin_runs() {
     eventually("nothing is waited for", || {
         (waits_for(&hub, "keeper") == "[]").then_some(())
     });
+
+    // What serves stays, what is lost is not made, and why is said once.
+    let key = hub.path("certs/caKey.pem");
+    let kept = hub.path("caKey.pem");
+    fs::rename(&key, &kept).unwrap();
+    fs::remove_file(hub.path("certs/otherCert.pem")).unwrap();
+    hub.wait_log("launcher", "caKey.pem is missing");
+    for id in ["keeper", "other", "keeper", "other"] {
+        hub.ok(&["restart", id]);
+    }
+    let said = hub.log("launcher").matches("caKey.pem is missing").count();
+    assert_eq!(said, 1, "{}", hub.account());
+    assert!(certificate(&hub, "otherCert.pem").is_none());
+    assert_eq!(certificate(&hub, "keeperCert.pem").unwrap(), cert);
+    fs::rename(&kept, &key).unwrap();
+    eventually("it is made", || certificate(&hub, "otherCert.pem"));
     hub.down();
 }
 
@@ -141,5 +157,44 @@ fn a_new_ca_and_a_new_hub_key_are_followed_by_all_that_hang_on_them() {
     hub.wait_for_bus();
     assert!(logs_in(&hub, "keeper") && logs_in(&hub, "other"));
     assert_eq!(["keeper", "other"].map(|id| hub.pid(id)), pids);
+    hub.down();
+}
+
+#[test]
+fn a_launcher_at_another_machines_hub_renews_its_own_token() {
+    let home = Home::new("corebin: mqttcore\n");
+    let hub = home.up();
+    let server = hub.tls_url();
+    let away = Home::new("logLevel: info\n");
+    fs::create_dir(away.path("certs")).unwrap();
+    for file in ["caCert.pem", "launcher.key", "launcher.pub"] {
+        fs::copy(hub.path("certs").join(file), away.path("certs").join(file)).unwrap();
+    }
+    let expired = token_of(&hub, "launcher", now().before(MINUTE * 10), MINUTE * 9);
+    replace(&away.path("certs/launcher.token"), &expired);
+    let mut command = away.launcher();
+    command.args(["--server", &server]);
+    let launcher_token = away.path("certs/launcher.token");
+    let mut away = away.launch_by(command);
+    let said = format!("its token {} expired at ", launcher_token.display());
+    away.wait_log("launcher", &said);
+    assert!(away.log("launcher").contains("restart it, or copy"));
+
+    // The first look at one that is due is when there is a bus; one that becomes due later is seen likewise.
+    for minutes in [18, 19] {
+        let due = token_of(
+            &hub,
+            "launcher",
+            now().before(MINUTE * minutes),
+            MINUTE * 20,
+        );
+        replace(&launcher_token, &due);
+        let renewed = renewed(&away, "launcher.token", &due);
+        let claims = token::peek(&renewed).unwrap();
+        assert!(claims.exp > now().after(MINUTE * 60 * 24).0);
+    }
+    assert!(away.log("launcher").contains("connected to the bus"));
+    away.signal_launcher(15);
+    assert_eq!(away.ended().code(), Some(0));
     hub.down();
 }

@@ -14,9 +14,10 @@ use actors::seat::Seat;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
-use supervision::credential::Outcome;
+use supervision::credential::{AT_ONCE, Outcome};
 use supervision::hand::ByHand;
 use supervision::lifecycle::{BlockReason, SpawnFailure};
 use supervision::{ExitStatus, PluginId, Run};
@@ -78,6 +79,8 @@ struct Place {
     told: i64,
     /// Runs whose log was not closed.
     open_logs: i64,
+    /// How often its credentials were looked at while it runs or is to run.
+    looks: u64,
 }
 
 /// The world.
@@ -87,6 +90,7 @@ pub struct World {
     faults: watch::Sender<bool>,
     complaints: Mutex<Vec<String>>,
     ids: Vec<PluginId>,
+    looking: Arc<AtomicUsize>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -115,6 +119,7 @@ impl World {
             kept: Run(0),
             told: 0,
             open_logs: 0,
+            looks: 0,
         };
         Arc::new(World {
             seed,
@@ -122,6 +127,7 @@ impl World {
             faults: watch::Sender::new(true),
             complaints: Mutex::default(),
             ids,
+            looking: Arc::default(),
         })
     }
 
@@ -160,6 +166,11 @@ impl World {
     /// Starts minus stops that the bus was told of, and logs that were not closed.
     pub fn loose_ends(&self, id: &PluginId) -> (i64, i64) {
         self.with(id, |place| (place.told, place.open_logs))
+    }
+
+    /// How often a plugin's credentials were looked at.
+    pub fn looks(&self, id: &PluginId) -> u64 {
+        self.with(id, |place| place.looks)
     }
 
     fn with<T>(&self, id: &PluginId, act: impl FnOnce(&mut Place) -> T) -> T {
@@ -238,6 +249,27 @@ impl Preparer for World {
     }
 }
 
+/// A look at credentials that is under way.
+struct Looking {
+    all: Arc<AtomicUsize>,
+    others: usize,
+}
+
+impl Looking {
+    fn begin(all: &Arc<AtomicUsize>) -> Self {
+        Looking {
+            others: all.fetch_add(1, Ordering::SeqCst),
+            all: all.clone(),
+        }
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Credentials: due every now and then, and sometimes not to be had.
 impl Renewer for World {
     fn renew(&self, whose: Whose) -> BoxFuture<Outcome> {
@@ -248,7 +280,16 @@ impl Renewer for World {
         // Apart from the plugin's own dice: when it has its turn depends on the others.
         let mut dice = Dice::new(self.seed, &format!("{id} {:?}", Instant::now()));
         let (delay, kind, next) = (dice.millis(200), dice.roll(10), dice.millis(60_000));
+        let looking = Looking::begin(&self.looking);
+        if looking.others >= AT_ONCE {
+            self.complain(format!(
+                "{id}: {} others' credentials are looked at",
+                looking.others
+            ));
+        }
+        self.with(&id, |place| place.looks += 1);
         Box::pin(async move {
+            let _looking = looking;
             tokio::time::sleep(delay).await;
             match kind {
                 0 if ill => panic!("{ON_PURPOSE}"),

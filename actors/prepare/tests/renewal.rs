@@ -247,9 +247,25 @@ async fn what_cannot_be_written_or_fetched_stays_and_is_told() {
     );
     std::fs::remove_dir(&path).unwrap();
     world.in_order("a").await;
+    let path = world.certs().join("aCert.pem");
+    std::fs::create_dir(&path).unwrap();
+    assert!(
+        matches!(world.renew("a").await, Outcome::InOrder(_)),
+        "no CA"
+    );
+    world.ca();
+    assert_eq!(world.renew("a").await, Outcome::Failed);
+    let waits = world.waits_for("a");
+    assert!(
+        waits[0].contains("aCert.pem") && waits[0].contains("unchanged"),
+        "{waits:?}"
+    );
+    world.ready("a").await;
+    std::fs::remove_dir(&path).unwrap();
+    world.in_order("a").await;
     // Tokens that are due at once are no reason to ask without end.
     *world.accounts.validity.lock().unwrap() = Duration::ZERO;
-    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_file(world.certs().join("a.token")).unwrap();
     assert_eq!(world.renew("a").await, Outcome::Failed);
 }
 
