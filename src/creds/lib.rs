@@ -12,6 +12,7 @@
 pub mod atomic;
 pub mod ca;
 pub mod check;
+pub mod clock;
 pub mod files;
 pub mod keys;
 pub mod secret;
