@@ -78,8 +78,7 @@ struct Launcher {
 }
 
 impl Launcher {
-    async fn start(seed: u64) -> Self {
-        let world = World::new(seed, ids());
+    async fn start(seed: u64, world: Arc<World>) -> Self {
         let run_began = Arc::new(Notify::new());
         let hub = Hub::seeded(
             HubParts {
@@ -275,7 +274,7 @@ fn keep_quiet() {
 }
 
 async fn storm(seed: u64) -> Vec<String> {
-    let launcher = Arc::new(Launcher::start(seed).await);
+    let launcher = Arc::new(Launcher::start(seed, World::new(seed, ids())).await);
     let mut stages = launcher.hub.stages();
     stages.wait_for(|stage| *stage == Stage::Up).await.unwrap();
     let mut drivers = JoinSet::new();
@@ -304,13 +303,17 @@ async fn storm(seed: u64) -> Vec<String> {
     world.complaints()
 }
 
-fn run(seed: u64) {
-    keep_quiet();
-    let runtime = tokio::runtime::Builder::new_current_thread()
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build()
-        .unwrap();
+        .unwrap()
+}
+
+fn run(seed: u64) {
+    keep_quiet();
+    let runtime = runtime();
     let complaints = runtime.block_on(storm(seed));
     let shown: Vec<_> = complaints.iter().take(20).cloned().collect();
     assert!(
@@ -336,4 +339,51 @@ fn storms_pass_and_the_last_order_is_followed() {
             }
         }
     }
+}
+
+/// Those that start with the launcher wait for credentials, until the clock is set; then one is stopped and one removed.
+async fn a_clock_is_set() -> Vec<String> {
+    let launcher = Launcher::start(1, World::calm(1, ids())).await;
+    let world = launcher.world.clone();
+    let enabled: Vec<PluginId> = ids().into_iter().step_by(2).collect();
+    // By now they are tried as rarely as ever.
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    let request = Request::GetPlugin(NameArgs {
+        name: enabled[0].to_string(),
+    });
+    let why = serve(&launcher.hub, request, "joe").await.unwrap();
+    let why = String::from_utf8(why.reply.payload()).unwrap();
+    assert!(why.contains(r#""waitsFor":["none","a clock"]"#), "{why}");
+    world.mend();
+    let phases = || enabled.iter().map(|id| launcher.seat(id).view().phase);
+    assert!(phases().all(|phase| phase == PhaseName::Blocked));
+    world.clock_set.notify_one();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(phases().all(|phase| phase == PhaseName::Running));
+
+    let [stopped, others @ ..] = &enabled[..] else {
+        unreachable!()
+    };
+    let request = Request::StopPlugin(NameArgs {
+        name: stopped.to_string(),
+    });
+    serve(&launcher.hub, request, "joe").await.unwrap();
+    let looks = || enabled.iter().map(|id| world.looks(id)).collect::<Vec<_>>();
+    let before = looks();
+    world.clock_set.notify_one();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let after = looks();
+    assert_eq!(after[0], before[0], "it is looked at before its next start");
+    let looked = before
+        .iter()
+        .zip(&after)
+        .filter(|(before, after)| after > before);
+    assert_eq!(looked.count(), others.len());
+    launcher.end().await.complaints()
+}
+
+#[test]
+fn when_the_clock_is_set_the_blocked_are_tried_at_once_and_all_that_run_are_looked_at() {
+    keep_quiet();
+    assert_eq!(runtime().block_on(a_clock_is_set()), Vec::<String>::new());
 }

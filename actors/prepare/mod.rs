@@ -9,6 +9,7 @@
 
 mod certificate;
 mod changes;
+mod clock;
 mod credentials;
 mod directory;
 mod ends;
@@ -32,6 +33,7 @@ use crate::ports::{
     Accounts, BoxFuture, Changed, Kind, Look, Plan, Preparation, Preparer, Renewer, Whose,
 };
 use changes::Changes;
+use clock::WallClock;
 use credentials::{OnDisk, Shelf, Token};
 use creds::UnixTime;
 use directory::{Directory, Silence, Standing};
@@ -99,6 +101,7 @@ struct Inner {
     waiting: Waiting,
     changes: Arc<Changes>,
     ends: Arc<Ends>,
+    clock: WallClock,
 }
 
 /// Makes ready what a start will need and what takes the disk.
@@ -141,6 +144,7 @@ impl DiskPreparer {
             found: Found::default(),
             waiting: Waiting::default(),
             ends: Arc::default(),
+            clock: WallClock::default(),
         };
         DiskPreparer {
             inner: Arc::new(inner),
@@ -207,7 +211,8 @@ impl Renewer for DiskPreparer {
     }
 
     fn clock_was_set(&self) -> BoxFuture<()> {
-        Box::pin(std::future::pending())
+        let inner = self.inner.clone();
+        Box::pin(async move { inner.clock.was_set().await })
     }
 
     fn forget_times(&self) {

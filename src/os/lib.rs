@@ -24,6 +24,7 @@ mod marker;
 pub mod notify;
 pub mod pidfd;
 mod process;
+pub mod readable;
 mod run;
 mod settle;
 mod spawn;

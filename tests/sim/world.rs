@@ -21,7 +21,7 @@ use supervision::credential::{AT_ONCE, Outcome};
 use supervision::hand::ByHand;
 use supervision::lifecycle::{BlockReason, SpawnFailure};
 use supervision::{ExitStatus, PluginId, Run};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// Faults of the launcher's own code come at most this often per plugin, so that no actor is given up for them.
@@ -91,6 +91,12 @@ pub struct World {
     complaints: Mutex<Vec<String>>,
     ids: Vec<PluginId>,
     looking: Arc<AtomicUsize>,
+    /// In a calm world nothing comes by itself.
+    is_calm: bool,
+    /// In a calm world: whether credentials are of no use.
+    useless: watch::Sender<bool>,
+    /// In a calm world: rung when the clock is set.
+    pub clock_set: Arc<Notify>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -128,7 +134,24 @@ impl World {
             complaints: Mutex::default(),
             ids,
             looking: Arc::default(),
+            is_calm: false,
+            useless: watch::Sender::new(false),
+            clock_set: Arc::default(),
         })
+    }
+
+    /// One in which everything goes well, but that credentials are of no use until they are mended.
+    pub fn calm(seed: u64, ids: Vec<PluginId>) -> Arc<Self> {
+        let mut world = Arc::into_inner(World::new(seed, ids)).unwrap();
+        world.heal();
+        world.is_calm = true;
+        world.useless.send_replace(true);
+        Arc::new(world)
+    }
+
+    /// Credentials are of use.
+    pub fn mend(&self) {
+        self.useless.send_replace(false);
     }
 
     /// From now on everything goes well.
@@ -234,10 +257,12 @@ impl Preparer for World {
         let ill = self.is_ill();
         let (delay, kind) = self.dice(&id, |dice| (dice.millis(200), dice.roll(20)));
         let crash = self.may_crash(&id, 2);
+        let useless = *self.useless.borrow();
         Box::pin(async move {
             tokio::time::sleep(delay).await;
             assert!(!crash, "{ON_PURPOSE}");
             match kind {
+                _ if useless => Preparation::Blocked(BlockReason::Credentials("none".to_owned())),
                 0 if ill => Preparation::Blocked(BlockReason::Credentials("none".to_owned())),
                 1 if ill => Preparation::Foreign { pid: 77 },
                 _ => Preparation::Ready {
@@ -322,6 +347,9 @@ impl Renewer for World {
     }
 
     fn changed(&self) -> BoxFuture<Changed> {
+        if self.is_calm {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(async {
             tokio::time::sleep(Duration::from_secs(30)).await;
             Changed::All
@@ -329,6 +357,10 @@ impl Renewer for World {
     }
 
     fn clock_was_set(&self) -> BoxFuture<()> {
+        if self.is_calm {
+            let bell = self.clock_set.clone();
+            return Box::pin(async move { bell.notified().await });
+        }
         Box::pin(tokio::time::sleep(Duration::from_secs(45)))
     }
 
@@ -337,7 +369,8 @@ impl Renewer for World {
     fn forget(&self, _: &PluginId) {}
 
     fn waits_for(&self, _: &PluginId) -> Vec<String> {
-        Vec::new()
+        let useless = *self.useless.borrow();
+        useless.then(|| "a clock".to_owned()).into_iter().collect()
     }
 
     fn explain_refusal(&self) -> BoxFuture<Option<String>> {
