@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bus::wire::ClientProfile;
 use creds::atomic::{self, AtomicError};
 use mqtt5::broker::config::BrokerConfig;
 use mqtt5::broker::resource_monitor::{ResourceLimits, ResourceMonitor};
@@ -23,23 +24,24 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use crate::auth::{Auth, Tokens};
 use crate::config::Config;
 use crate::connections::{Connections, Why};
-use crate::credentials::{self, CredentialError, Credentials};
+use crate::credentials::{CredentialError, Credentials, Places};
 use crate::folders::{FolderError, Folders};
 use crate::grants::{self, Grants};
 use crate::guesses::Guesses;
 use crate::hub::{Hub, Reports};
+use crate::identity::{self, Identity};
 use crate::job::Job;
 use crate::kept::KeepError;
 use crate::limits::Limits;
 use crate::listen::{self, Entry, Floor, ListenError, Purpose};
+use crate::service;
 use crate::store::{self, Store, StoreError};
 use crate::stream::Numbers;
-use crate::{service, tls};
+use crate::tls::{self, Front};
 
 /// How long clients may take to read the goodbye at the end.
 const GOODBYE: Duration = Duration::from_millis(50);
@@ -128,6 +130,7 @@ pub enum StartError {
 /// What is on disk before anything listens.
 struct Prepared {
     lock: Flock<std::fs::File>,
+    places: Places,
     credentials: Credentials,
     store: Store,
     grants: Grants,
@@ -141,12 +144,17 @@ fn prepare(settings: &Settings) -> Result<Prepared, StartError> {
     atomic::create_folder(&folder, 0o700).map_err(StoreError::from)?;
     let lock = lock(&folder, settings)?;
     let store = store::open(&passwords)?;
-    let names = credentials::server_names(settings.config.host.as_deref());
-    let credentials =
-        Credentials::prepare(&settings.folders.certs, &settings.config.files, &names)?;
+    let mut places = Places {
+        certs: settings.folders.certs.clone(),
+        files: settings.config.files.clone(),
+        host: settings.config.host.clone(),
+        tokens: Vec::new(),
+    };
+    let credentials = Credentials::prepare(&mut places)?;
     let grants = grants::open(&folder, &store.now());
     Ok(Prepared {
         lock,
+        places,
         credentials,
         store,
         grants,
@@ -195,13 +203,13 @@ impl Core {
         let preparing = Arc::clone(&settings);
         let Prepared {
             lock,
+            places,
             credentials,
             store,
             grants,
         } = tokio::task::spawn_blocking(move || prepare(&preparing))
             .await
             .map_err(|_| StartError::Interrupted)??;
-        let acceptor = TlsAcceptor::from(credentials.tls()?);
         let tokens = Tokens::new(credentials.hub_key(), settings.config.validity);
         let limits = settings.config.limits.clone();
         let auth = Auth::new(store, grants, tokens, Guesses::new(&limits));
@@ -211,13 +219,16 @@ impl Core {
         keep_tables(&mut tasks, &floor.hub);
         tasks.spawn(service::serve(Arc::clone(&floor.hub), jobs));
 
-        let (doors, ports) = open_ports(&settings.config, &acceptor).await?;
+        let own = credentials.profiles(&floor.hub.auth.tokens.validity);
+        let host = credentials.host().to_owned();
+        let identity = Arc::new(Identity::new(places, credentials.into_presence())?);
+        let (doors, ports) = open_ports(&settings.config, identity.front()).await?;
         let mut files = Vec::new();
         let socket = settings.socket();
         let local = listen::path(&socket)?;
         files.push(socket.clone());
         let mut core = Core {
-            url: format!("tcp://{}:{}", credentials.host(), ports.tls),
+            url: format!("tcp://{}:{}", host, ports.tls),
             floor,
             tasks,
             ports,
@@ -225,7 +236,9 @@ impl Core {
             files,
             _lock: lock,
         };
-        core.write_own_accounts(credentials).await?;
+        core.write_own_accounts(own, &identity).await?;
+        let hub = Arc::clone(core.hub());
+        core.tasks.spawn(identity::keep_up(identity, hub));
 
         let floor = &core.floor;
         for (listener, entry) in doors {
@@ -256,17 +269,21 @@ impl Core {
     }
 
     /// `auth`, `launcher` and `admin` are clients before their tokens are there for all to see.
-    async fn write_own_accounts(&self, credentials: Credentials) -> Result<(), StartError> {
+    async fn write_own_accounts(
+        &self,
+        own: [ClientProfile; 3],
+        identity: &Arc<Identity>,
+    ) -> Result<(), StartError> {
         let auth = &self.floor.hub.auth;
-        let own = credentials.profiles(&auth.tokens.validity);
-        let change = service::register_own(auth, own.iter().cloned());
-        auth.store.kept(change).await?;
         let mut written = Vec::new();
         for profile in own.iter().filter(|own| own.client_id != bus::wire::AUTH) {
             let token = auth.tokens.issue(profile).map_err(CredentialError::from)?;
             written.push((profile.client_id.clone(), token));
         }
-        tokio::task::spawn_blocking(move || credentials.write_tokens(&written))
+        let change = service::register_own(auth, own);
+        auth.store.kept(change).await?;
+        let identity = Arc::clone(identity);
+        tokio::task::spawn_blocking(move || identity.write_tokens(&written))
             .await
             .map_err(|_| StartError::Interrupted)??;
         Ok(())
@@ -381,14 +398,14 @@ struct Ports {
 /// Listens on the ports.
 async fn open_ports(
     config: &Config,
-    acceptor: &TlsAcceptor,
+    front: &Arc<Front>,
 ) -> Result<(Vec<(TcpListener, Entry)>, Ports), ListenError> {
     let mut doors = Vec::new();
-    let entry = Entry::Tls(acceptor.clone());
+    let entry = Entry::Tls(Arc::clone(front));
     let tls = open_port(config.port, Purpose::Tls, &entry, &mut doors).await?;
     let mut web = None;
     if let Some(port) = config.ws_port {
-        let entry = Entry::Web(acceptor.clone());
+        let entry = Entry::Web(Arc::clone(front));
         match open_port(port, Purpose::Web, &entry, &mut doors).await {
             Ok(port) => web = Some(port),
             Err(error) if config.ws_port_may_be_taken => {

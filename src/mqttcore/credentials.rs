@@ -4,21 +4,19 @@
 //! by `caCert.pem` of the certs folder verifies by the CA in use; never a new CA while `caCert.pem` exists (T35); `launcher.token` and `admin.token` are written after
 //! everything else and replaced in one step; no network is asked for names (T26).
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bus::wire::{AUTH, ClientProfile, LAUNCHER, unix_ms};
 use creds::atomic::{self, AtomicError, PUBLIC_MODE};
-use creds::ca::{
-    self, Ca, CaError, CaFiles, Server, ServerFiles, ServerNames, ServerOrigin, Signing,
-};
-use creds::check::Certificate;
-use creds::files::{CA_CERT, CA_KEY, CredentialPaths, HUB_CERT, HUB_KEY, write_token};
+use creds::ca::{self, Ca, CaError, CaFiles, ServerFiles, ServerNames, ServerOrigin, Signing};
+use creds::check::{Certificate, Validity as InTime};
+use creds::files::{CA_CERT, CA_KEY, CredentialPaths, HUB_CERT, HUB_KEY};
 use creds::keys::{self, KeyError};
-use creds::{KeyPair, Secret, UnixTime};
-use rustls::ServerConfig;
+use creds::{KeyPair, PublicKey, UnixTime};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use thiserror::Error;
@@ -27,7 +25,9 @@ use crate::auth::{AuthError, Validity};
 use crate::clients::{SERVICE, USER};
 use crate::config::KeyFiles;
 use crate::roles::Role;
-use crate::tls::{self, TlsError};
+
+/// How long before its end a certificate of another CA is warned of (spec §13).
+const WARNED_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The administrator's login (HP 1.20).
 pub const ADMIN: &str = "admin";
@@ -65,6 +65,54 @@ pub enum CredentialError {
         /// What is wrong with it.
         fault: String,
     },
+}
+
+/// Where everything lies.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The certs folder.
+    pub certs: PathBuf,
+    /// What lies elsewhere.
+    pub files: KeyFiles,
+    /// The configured name or address of this machine.
+    pub host: Option<String>,
+    /// The token files of the core's own accounts, by login.
+    pub tokens: Vec<(&'static str, PathBuf)>,
+}
+
+impl Places {
+    fn place(&self, given: Option<&PathBuf>, name: &str) -> PathBuf {
+        self.certs.join(given.map_or(Path::new(name), |path| path))
+    }
+
+    /// The CA's.
+    #[must_use]
+    pub fn ca(&self) -> CaFiles {
+        CaFiles {
+            cert: self.place(self.files.ca_cert.as_ref(), CA_CERT),
+            key: self.place(self.files.ca_key.as_ref(), CA_KEY),
+        }
+    }
+
+    /// The server's.
+    #[must_use]
+    pub fn server(&self) -> ServerFiles {
+        ServerFiles {
+            cert: self.place(self.files.server_cert.as_ref(), HUB_CERT),
+            key: self.place(self.files.server_key.as_ref(), HUB_KEY),
+        }
+    }
+
+    /// The names in the certs folder whose change matters. What lies elsewhere is seen half a minute later.
+    #[must_use]
+    pub fn watched(&self) -> Vec<OsString> {
+        let (ca, server) = (self.ca(), self.server());
+        let all = [ca.cert, ca.key, server.cert, server.key];
+        all.iter()
+            .filter(|path| path.parent() == Some(&self.certs))
+            .filter_map(|path| path.file_name().map(OsString::from))
+            .collect()
+    }
 }
 
 /// Under which names this machine is reached.
@@ -109,57 +157,50 @@ fn outbound_address() -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
 }
 
+/// What TLS clients are shown, and which CA theirs are to be of.
+#[derive(Debug)]
+pub struct Presence {
+    /// The CA.
+    pub ca: Certificate,
+    /// The server certificate, and those between it and its CA when it is another's.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+    /// The same, of a certificate that is made here.
+    pub own_key: Option<PublicKey>,
+    /// When it is to be renewed; none = it is another's, or a new one would end no later.
+    pub renew_after: Option<UnixTime>,
+    /// What there is to be said about it, as long as it is so.
+    pub remarks: Vec<String>,
+}
+
 /// What a core needs before it listens.
 #[derive(Debug)]
 pub struct Credentials {
-    ca: Ca,
-    server: Shown,
+    presence: Presence,
     hub: Arc<KeyPair>,
     host: String,
     auth: KeyPair,
     launcher: KeyPair,
     admin: KeyPair,
-    tokens: [(&'static str, PathBuf); 2],
-}
-
-/// What TLS clients are shown.
-#[derive(Debug)]
-enum Shown {
-    /// Made here.
-    Ours(Box<Server>),
-    /// Another CA's, with those between it and the leaf.
-    Given(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
 }
 
 impl Credentials {
-    /// Loads everything from the folder `certs` and makes what is missing. Blocks.
+    /// Loads everything and makes what is missing. Blocks.
     ///
     /// # Errors
     /// The file, what is wrong and the way out. A CA or a key that is there is never replaced.
-    pub fn prepare(
-        certs: &Path,
-        files: &KeyFiles,
-        names: &Names,
-    ) -> Result<Credentials, CredentialError> {
+    pub fn prepare(places: &mut Places) -> Result<Credentials, CredentialError> {
         let now = UnixTime::from(SystemTime::now());
-        let place = |given: &Option<PathBuf>, name: &str| match given {
-            Some(path) => certs.join(path),
-            None => certs.join(name),
-        };
-        let ca_files = CaFiles {
-            cert: place(&files.ca_cert, CA_CERT),
-            key: place(&files.ca_key, CA_KEY),
-        };
+        let (certs, files) = (&places.certs, &places.files);
+        let names = server_names(places.host.as_deref());
+        let ca_files = places.ca();
         let ca = ca::load_or_create_ca_at(&ca_files, now)?;
         provide_ca(certs, &ca_files.cert, &ca)?;
         if let Signing::Impossible(reason) = &ca.signing {
             tracing::warn!(reason = crate::chain(reason), "the CA can only verify");
         }
-        let server_files = ServerFiles {
-            cert: place(&files.server_cert, HUB_CERT),
-            key: place(&files.server_key, HUB_KEY),
-        };
-        let server = shown(&server_files, files, &ca, names, now)?;
+        let presence = presence(&places.server(), files, ca, &names, now)?;
         // Tokens hang on this one wherever the key for TLS lies.
         let (hub, _) = keys::load_or_create_key(&certs.join(HUB_KEY))?;
         let account = |id: &str, key: &Option<PathBuf>, token: &Option<PathBuf>| {
@@ -177,32 +218,21 @@ impl Credentials {
         let (launcher, launcher_token) =
             account(LAUNCHER, &files.launcher_key, &files.launcher_token)?;
         let (admin, admin_token) = account(ADMIN, &files.admin_key, &files.admin_token)?;
+        places.tokens = vec![(LAUNCHER, launcher_token), (ADMIN, admin_token)];
         Ok(Credentials {
-            ca,
-            server,
+            presence,
             hub: Arc::new(hub),
-            host: names.host.clone(),
+            host: names.host,
             auth: KeyPair::generate()?,
             launcher,
             admin,
-            tokens: [(LAUNCHER, launcher_token), (ADMIN, admin_token)],
         })
     }
 
-    /// TLS with them.
-    ///
-    /// # Errors
-    /// The library does not take them.
-    pub fn tls(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let der = |cert: &Certificate| CertificateDer::from(cert.der().to_vec());
-        let (chain, key) = match &self.server {
-            Shown::Ours(server) => (
-                vec![der(&server.cert)],
-                PrivatePkcs8KeyDer::from(server.key.pkcs8_der().to_vec()).into(),
-            ),
-            Shown::Given(chain, key) => (chain.clone(), key.clone_key()),
-        };
-        tls::server(der(&self.ca.cert), chain, key)
+    /// What TLS clients are shown.
+    #[must_use]
+    pub fn into_presence(self) -> Presence {
+        self.presence
     }
 
     /// The key that signs tokens.
@@ -242,23 +272,13 @@ impl Credentials {
             profile(ADMIN, USER, "Administrator", Role::Admin, &self.admin),
         ]
     }
-
-    /// Writes the token files of those who have one. Blocks.
-    ///
-    /// # Errors
-    /// The file, and what went wrong; the old one is then still there.
-    pub fn write_tokens(&self, tokens: &[(String, Secret)]) -> Result<(), CredentialError> {
-        for (id, path) in &self.tokens {
-            if let Some((_, token)) = tokens.iter().find(|(of, _)| of == id) {
-                write_token(path, token)?;
-            }
-        }
-        Ok(())
-    }
 }
 
-/// Launcher, plugins and `hubcli` look for the CA in the certs folder.
-fn provide_ca(certs: &Path, used: &Path, ca: &Ca) -> Result<(), CredentialError> {
+/// Launcher, plugins and `hubcli` look for the CA in the certs folder: puts a copy there when it lies elsewhere. Blocks.
+///
+/// # Errors
+/// There is another one.
+pub fn provide_ca(certs: &Path, used: &Path, ca: &Ca) -> Result<(), CredentialError> {
     let path = certs.join(CA_CERT);
     let there = match atomic::read_text(&path) {
         Ok(there) => there,
@@ -276,33 +296,45 @@ fn provide_ca(certs: &Path, used: &Path, ca: &Ca) -> Result<(), CredentialError>
     }
 }
 
-/// What clients are shown: a certificate of another CA if the configuration names one, else the hub's own.
-fn shown(
+/// What clients are shown: a certificate of another CA if the configuration names one, else the hub's own, renewed when that
+/// is due. Blocks.
+///
+/// # Errors
+/// The file, what is wrong and the way out.
+pub fn presence(
     at: &ServerFiles,
     files: &KeyFiles,
-    ca: &Ca,
+    ca: Ca,
     names: &Names,
     now: UnixTime,
-) -> Result<Shown, CredentialError> {
+) -> Result<Presence, CredentialError> {
     if files.server_cert.is_some()
-        && let Some(given) = given(at, ca, now)?
+        && let Some(given) = given(at, &ca, now)?
     {
         return Ok(given);
     }
-    let server = ca::load_or_create_server_at(at, ca, &names.certificate, now)?;
+    let server = ca::load_or_create_server_at(at, &ca, &names.certificate, now)?;
     let file = at.cert.display();
+    let mut remarks = Vec::new();
     match &server.origin {
         ServerOrigin::Found => {}
         ServerOrigin::Made { why } => tracing::info!(%file, why, "server certificate made"),
         ServerOrigin::KeptInNeed { why, cause } => {
-            tracing::warn!(%file, why, cause, "the server certificate cannot be renewed");
+            remarks.push(format!("{file} {why} and cannot be renewed: {cause}"));
         }
     }
-    Ok(Shown::Ours(Box::new(server)))
+    Ok(Presence {
+        chain: vec![CertificateDer::from(server.cert.der().to_vec())],
+        key: PrivatePkcs8KeyDer::from(server.key.pkcs8_der().to_vec()).into(),
+        own_key: Some(*server.key.public()),
+        renew_after: server.renew_after(&ca),
+        remarks,
+        ca: ca.cert,
+    })
 }
 
 /// The certificate in the named file, when it is there and neither signed by the hub's CA nor made by a core.
-fn given(at: &ServerFiles, ca: &Ca, now: UnixTime) -> Result<Option<Shown>, CredentialError> {
+fn given(at: &ServerFiles, ca: &Ca, now: UnixTime) -> Result<Option<Presence>, CredentialError> {
     let pem = match atomic::read_text(&at.cert) {
         Ok(pem) => pem,
         Err(error) if error.is_missing() => return Ok(None),
@@ -326,17 +358,24 @@ fn given(at: &ServerFiles, ca: &Ca, now: UnixTime) -> Result<Option<Shown>, Cred
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
     let key = key.map_err(|fault| unusable(&at.key, &fault))?;
     let file = at.cert.display();
+    let mut remarks = vec![format!(
+        "{file} is of another CA: clients that verify by caCert.pem refuse it"
+    )];
     match leaf.validity(now) {
-        creds::check::Validity::Expired => {
-            tracing::warn!(%file, "the server certificate is expired; renew it")
+        InTime::Expired => remarks.push(format!("{file} is expired: renew it")),
+        InTime::Valid if leaf.not_after() <= now.after(WARNED_BEFORE) => {
+            remarks.push(format!("{file} ends within a month: renew it"));
         }
-        creds::check::Validity::Valid | creds::check::Validity::NotYet => {}
+        InTime::Valid | InTime::NotYet => {}
     }
-    tracing::warn!(
-        %file,
-        "the server certificate is of another CA: clients that verify by caCert.pem are refused by themselves"
-    );
-    Ok(Some(Shown::Given(chain, key)))
+    Ok(Some(Presence {
+        ca: ca.cert.clone(),
+        chain,
+        key,
+        own_key: None,
+        renew_after: None,
+        remarks,
+    }))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod folders;
 pub mod grants;
 pub mod guesses;
 pub mod hub;
+pub mod identity;
 pub mod job;
 pub mod kept;
 pub mod limits;

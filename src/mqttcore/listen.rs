@@ -26,14 +26,14 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
 use crate::connections::{Connection, Door};
 use crate::hub::{Gate, Hub};
 use crate::limits::Limits;
 use crate::metered::Metered;
 use crate::stream::{Raw, Stream};
-use crate::{tls, websocket};
+use crate::tls::{self, Front};
+use crate::websocket;
 
 /// How long to wait when a connection cannot be accepted because descriptors are used up: until one is free there is
 /// nothing to wait for.
@@ -238,9 +238,9 @@ const SWEEP_EVERY: u64 = 64;
 #[derive(Clone)]
 pub enum Entry {
     /// By TLS.
-    Tls(TlsAcceptor),
+    Tls(Arc<Front>),
     /// By TLS and a websocket in it.
-    Web(TlsAcceptor),
+    Web(Arc<Front>),
     /// It is one.
     Plain,
 }
@@ -261,11 +261,11 @@ impl Entry {
         connection: &Arc<Connection>,
         limits: &Limits,
     ) -> io::Result<Box<dyn Raw>> {
-        let acceptor = match self {
+        let front = match self {
             Entry::Plain => return Ok(Box::new(metered(stream, connection, limits))),
-            Entry::Tls(acceptor) | Entry::Web(acceptor) => acceptor,
+            Entry::Tls(front) | Entry::Web(front) => front,
         };
-        let stream = acceptor.accept(stream).await?;
+        let stream = front.acceptor().accept(stream).await?;
         let name = tls::client_name(&stream);
         let stream = metered(stream, connection, limits);
         let (stream, name): (Box<dyn Raw>, _) = match self {

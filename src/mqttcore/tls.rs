@@ -2,13 +2,15 @@
 //!
 //! Invariant: only the first common name of a verified leaf certificate is an identity.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
+use creds::check::Certificate;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// Credentials the TLS library does not take.
@@ -22,20 +24,47 @@ pub enum TlsError {
     Server(#[from] rustls::Error),
 }
 
-/// The server's side.
+/// What new connections are shown; may be replaced at any time, and connections that are open stay as they are.
+pub struct Front(RwLock<Arc<ServerConfig>>);
+
+impl Front {
+    /// Shows this.
+    #[must_use]
+    pub fn new(config: Arc<ServerConfig>) -> Self {
+        Front(RwLock::new(config))
+    }
+
+    /// Shows this from now on.
+    pub fn replace(&self, config: Arc<ServerConfig>) {
+        // Replaced in one step, so whole even when a holder panicked.
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// For one connection.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let config = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        TlsAcceptor::from(Arc::clone(&config))
+    }
+}
+
+/// The server's side; certificates of clients are to be signed by one of `cas`.
 ///
 /// # Errors
 /// What the library does not like about the certificates.
-pub fn server(
-    ca: CertificateDer<'static>,
+pub fn server<'a>(
+    cas: impl IntoIterator<Item = &'a Certificate>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
-    roots
-        .add(ca)
-        .map_err(|error| TlsError::Ca(error.to_string()))?;
+    for ca in cas {
+        let ca = CertificateDer::from(ca.der().to_vec());
+        roots
+            .add(ca)
+            .map_err(|error| TlsError::Ca(error.to_string()))?;
+    }
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .allow_unauthenticated()
@@ -53,6 +82,6 @@ pub fn server(
 pub fn client_name(stream: &TlsStream<TcpStream>) -> Option<String> {
     let (_, session) = stream.get_ref();
     let leaf = session.peer_certificates()?.first()?;
-    let certificate = creds::check::Certificate::from_der(leaf).ok()?;
+    let certificate = Certificate::from_der(leaf).ok()?;
     certificate.common_name().map(str::to_owned)
 }

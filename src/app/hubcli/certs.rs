@@ -324,7 +324,8 @@ fn create(
     }
     Ok(Said::done(format!(
         "Generated CA certificate {} and its key {}, valid for {days} days\n\
-         A core that runs takes it over by: hubcli restart core\n\
+         A hub that runs follows by itself: first its core shows a certificate of the new CA, then the launcher renews \
+         those of the plugins; those of the old CA are let in for another day\n\
          Clients on other machines need the new {CA_CERT} before they can connect again\n",
         cert.display(),
         key.display(),

@@ -237,7 +237,11 @@ pub fn load_ca(certs: &Path, now: UnixTime) -> Result<Ca, CaError> {
     load_ca_at(&CaFiles::in_folder(certs), now)
 }
 
-fn load_ca_at(files: &CaFiles, now: UnixTime) -> Result<Ca, CaError> {
+/// As [`load_ca`], for files elsewhere.
+///
+/// # Errors
+/// As there.
+pub fn load_ca_at(files: &CaFiles, now: UnixTime) -> Result<Ca, CaError> {
     let path = files.cert.clone();
     let cert_pem = atomic::read_text(&path)?;
     let cert = match Certificate::from_pem(&cert_pem) {

@@ -14,7 +14,7 @@ use crate::files::{HUB_CERT, HUB_KEY};
 use crate::keys::{self, KeyPair};
 use crate::time::UnixTime;
 
-/// Share of its life after which a server certificate is renewed at the next start (spec §6).
+/// Share of its life after which a server certificate is renewed (spec §6).
 const RENEW_AT: f64 = 2.0 / 3.0;
 
 /// Under which names clients reach the server.
@@ -120,6 +120,14 @@ pub struct ServerFiles {
     pub key: PathBuf,
 }
 
+impl Server {
+    /// When its certificate is to be renewed (spec §6); none = a new one would end no later, as it ends with its CA.
+    #[must_use]
+    pub fn renew_after(&self, ca: &Ca) -> Option<UnixTime> {
+        renew_after(&self.cert, ca)
+    }
+}
+
 impl ServerFiles {
     /// Under their names in the folder `certs`.
     #[must_use]
@@ -218,6 +226,10 @@ pub fn load_or_create_server_at(
     })
 }
 
+fn renew_after(cert: &Certificate, ca: &Ca) -> Option<UnixTime> {
+    (cert.not_after() < ca.cert.not_after()).then(|| cert.renew_after(RENEW_AT))
+}
+
 fn judge(path: &Path, key: &KeyPair, ca: &Ca, names: &ServerNames, now: UnixTime) -> Present {
     let cert_pem = match atomic::read_text(path) {
         Ok(text) => text,
@@ -240,7 +252,7 @@ fn judge(path: &Path, key: &KeyPair, ca: &Ca, names: &ServerNames, now: UnixTime
         Validity::Valid if !names.are_in(&cert) => {
             Present::ServesFor(cert_pem, cert, "lacks a name of this machine")
         }
-        Validity::Valid if now >= cert.renew_after(RENEW_AT) => {
+        Validity::Valid if renew_after(&cert, ca).is_some_and(|due| now >= due) => {
             Present::ServesFor(cert_pem, cert, "is near its end")
         }
         Validity::Valid => Present::Serves(cert_pem, cert),

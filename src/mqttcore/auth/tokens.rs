@@ -64,6 +64,12 @@ impl Tokens {
         Tokens { hub, validity }
     }
 
+    /// The hub's public key, as in a token.
+    #[must_use]
+    pub fn hub_text(&self) -> String {
+        self.hub.public_text()
+    }
+
     /// A token for the client of that profile, good from now on for as long as the profile says.
     ///
     /// # Errors

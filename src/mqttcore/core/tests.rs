@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::testing::{Client, Home, connect_packet};
 
+mod identity;
 mod kept;
 
 const REFUSED: u8 = 0x86;
