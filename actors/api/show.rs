@@ -112,10 +112,7 @@ pub fn everything(hub: &Hub, view: &View) -> GetPluginReply {
             wish_by: view.wish_by.clone(),
             wish_since_mse: view.wish_since_mse,
             phase_since_mse: view.phase_since_mse,
-            waits_for: waits_for(view)
-                .into_iter()
-                .chain(hub.renewer.waits_for(&view.id))
-                .collect(),
+            waits_for: waits_for(hub, view),
             last_exit: last_exit.unwrap_or_default(),
             tail: view.tail.clone(),
             attempt: i64::from(view.attempt),
@@ -148,15 +145,19 @@ fn sentence(view: &View) -> String {
     }
 }
 
-fn waits_for(view: &View) -> Vec<String> {
-    match view.phase {
-        PhaseName::Blocked => vec![view.cause.clone()],
-        PhaseName::Backoff => vec!["the end of its restart delay".to_owned()],
-        PhaseName::Starting => vec!["its readiness".to_owned()],
-        PhaseName::Stopping | PhaseName::Killing => vec!["the end of its processes".to_owned()],
-        PhaseName::Foreign => vec![format!("the end of pid {}", view.pid)],
-        PhaseName::Stopped | PhaseName::Preparing | PhaseName::Running => Vec::new(),
-    }
+fn waits_for(hub: &Hub, view: &View) -> Vec<String> {
+    let phase = match view.phase {
+        PhaseName::Blocked => Some(view.cause.clone()),
+        PhaseName::Backoff => Some("the end of its restart delay".to_owned()),
+        PhaseName::Starting => Some("its readiness".to_owned()),
+        PhaseName::Stopping | PhaseName::Killing => Some("the end of its processes".to_owned()),
+        PhaseName::Foreign => Some(format!("the end of pid {}", view.pid)),
+        PhaseName::Preparing | PhaseName::Running => None,
+        // Nobody keeps up what it has.
+        PhaseName::Stopped => return Vec::new(),
+    };
+    let credentials = hub.renewer.waits_for(&view.id);
+    phase.into_iter().chain(credentials).collect()
 }
 
 fn hint(view: &View) -> String {

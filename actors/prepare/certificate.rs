@@ -208,10 +208,7 @@ impl Notary {
     fn server_is_of_another(&self, ca: &Ca) -> bool {
         let text = atomic::read_text(&self.certs.join(HUB_CERT)).ok();
         let cert = text.and_then(|text| Certificate::from_pem(&text).ok());
-        cert.is_some_and(|cert| {
-            let name = cert.common_name().unwrap_or_default();
-            name.starts_with(CORES_NAME) && !cert.is_signed_by(&ca.cert)
-        })
+        cert.is_some_and(|cert| is_of_a_core(&cert) && !cert.is_signed_by(&ca.cert))
     }
 
     fn say(&self, why: String) {
@@ -226,4 +223,10 @@ impl Notary {
         // Changed in whole steps, so whole even when a holder panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a core made this server certificate, and will make it anew.
+pub(super) fn is_of_a_core(cert: &Certificate) -> bool {
+    let name = cert.common_name().unwrap_or_default();
+    name.starts_with(CORES_NAME)
 }

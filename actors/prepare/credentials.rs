@@ -3,17 +3,17 @@
 //! Invariants: what is on disk is replaced whole or stays; what was judged once is not judged again while the files are
 //! the same; no text holds key or token.
 
-use super::certificate::{Certified, ClientCertificates, HubFiles, Notary};
+use super::certificate::{Certified, ClientCertificates, HubFiles, Notary, is_of_a_core};
 use super::stamp::{Stamp, stamp};
 use crate::words::in_words;
 use creds::atomic;
 use creds::check::Certificate;
 use creds::files::{self, TokenFileError};
-use creds::token::{TokenOwner, TokenState, judge_token};
+use creds::token::{TokenOwner, TokenState, judge_token, peek};
 use creds::{CredentialPaths, Secret, UnixTime, keys};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use supervision::PluginId;
@@ -43,6 +43,8 @@ pub(super) enum Token {
 /// The certs folder, with what was read in it.
 pub(super) struct Shelf {
     certs: PathBuf,
+    /// Where our own token lies.
+    own_token: PathBuf,
     /// From this share of its life on a token is renewed.
     renew_at: f64,
     /// None when plugins get no client certificates.
@@ -52,7 +54,7 @@ pub(super) struct Shelf {
 
 #[derive(Default)]
 struct Read {
-    hub: Option<(Stamp, Option<String>)>,
+    hub: Option<([Stamp; 2], Option<String>)>,
     plugins: HashMap<PluginId, Seen>,
     started: HashMap<PluginId, Started>,
 }
@@ -151,14 +153,16 @@ fn in_one_number(what: impl Hash) -> u64 {
 }
 
 impl Shelf {
-    /// A shelf of the folder `certs`; touches nothing yet.
+    /// A shelf of the folder `certs`, where the login `own` is ours; touches nothing yet.
     pub(super) fn new(
         certs: PathBuf,
+        own: &str,
         renew_at: f64,
         certificates: Option<ClientCertificates>,
     ) -> Self {
         Shelf {
             notary: certificates.map(|plan| Notary::new(certs.clone(), plan)),
+            own_token: certs.join(format!("{own}.token")),
             certs,
             renew_at,
             read: Mutex::default(),
@@ -355,20 +359,18 @@ impl Shelf {
         self.certs.join(format!("{id}.key"))
     }
 
-    /// The hub's public key, when its certificate is there.
+    /// The hub's public key: that of the certificate that a core made, else that by which our own token was signed, at a
+    /// hub of another machine. None when neither is there.
     fn hub_key(&self) -> Option<String> {
-        let path = self.certs.join(files::HUB_CERT);
-        let now = stamp(&path);
+        let paths = [self.certs.join(files::HUB_CERT), self.own_token.clone()];
+        let now = [stamp(&paths[0]), stamp(&paths[1])];
         if let Some((before, key)) = &self.lock().hub
             && *before == now
         {
             return key.clone();
         }
-        let key = atomic::read_text(&path)
-            .ok()
-            .and_then(|text| Certificate::from_pem(&text).ok())
-            .and_then(|cert| cert.public_key())
-            .map(|key| key.text());
+        let [cert, token] = paths;
+        let key = key_of_core(&cert).or_else(|| issuer_of(&token));
         self.lock().hub = Some((now, key.clone()));
         key
     }
@@ -376,6 +378,19 @@ impl Shelf {
     fn lock(&self) -> std::sync::MutexGuard<'_, Read> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The key in a server certificate. One that no core made may be of any key, and tokens are signed by the hub's all the same.
+fn key_of_core(path: &Path) -> Option<String> {
+    let cert = Certificate::from_pem(&atomic::read_text(path).ok()?).ok()?;
+    let key = is_of_a_core(&cert).then(|| cert.public_key())?;
+    key.map(|key| key.text())
+}
+
+/// Who signed a token.
+fn issuer_of(path: &Path) -> Option<String> {
+    let token = files::read_token(path).ok()?;
+    Some(peek(token.expose()).ok()?.iss)
 }
 
 /// What a token that was judged before is good for now.

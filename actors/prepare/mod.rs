@@ -126,7 +126,10 @@ impl DiskPreparer {
                 certs,
                 renew_at,
                 certificates,
-            } => Some(Arc::new(Shelf::new(certs, renew_at, certificates))),
+            } => {
+                let own = &config.own.login;
+                Some(Arc::new(Shelf::new(certs, own, renew_at, certificates)))
+            }
         };
         let inner = Inner {
             places: Arc::new(Places {

@@ -310,7 +310,7 @@ async fn near_the_end_of_the_ca_certificates_are_not_made_without_end() {
 #[tokio::test]
 async fn what_the_clock_judged_is_judged_again_when_it_is_set() {
     let world = World::new();
-    let shelf = Shelf::new(world.certs(), 0.66, None);
+    let shelf = Shelf::new(world.certs(), "launcher", 0.66, None);
     let id = PluginId::new("a").unwrap();
     world.ready("a").await;
     let later = now().after(DAY * 3650);
@@ -424,4 +424,37 @@ fn ends_are_warned_of_in_time_once_a_day() {
     let said = at(3640);
     assert!(said[0].contains("caCert.pem ends at"), "{said:?}");
     assert!(said[0].contains("hubcli cca --force"), "{said:?}");
+}
+
+#[tokio::test]
+async fn at_another_machines_hub_its_key_is_known_by_our_own_token() {
+    let world = World::new();
+    keys::load_or_create(&world.certs(), "launcher").unwrap();
+    world.put_token("launcher", now(), DAY);
+    world.ready("a").await;
+    world.in_order("a").await;
+    assert_eq!(world.accounts.counts(), (1, 1));
+    // The hub got a new key, and we its new token.
+    *world.accounts.rekeyed.lock().unwrap() = Some(KeyPair::generate().unwrap());
+    let key = keys::load(&world.certs().join("launcher.key")).unwrap();
+    let token = world.accounts.token("launcher", &key.public_text());
+    let path = world.certs().join("launcher.token");
+    creds::files::write_token(&path, &creds::Secret::new(token)).unwrap();
+    world.accounts.link.send_replace(Link::Up { generation: 2 });
+    let before = world.token("a");
+    world.in_order("a").await;
+    assert_ne!(world.token("a"), before);
+    assert_eq!(world.accounts.counts(), (2, 2));
+    // A server certificate that no core made says nothing of it.
+    let ca = world.ca();
+    let subject = creds::ca::ClientSubject {
+        client_id: "hub.example.org",
+        unit: "service",
+    };
+    let other = KeyPair::generate().unwrap();
+    let issuer = ca.issuer().unwrap();
+    let cert = issuer.client(subject, other.public(), DAY, now()).unwrap();
+    std::fs::write(world.certs().join("hubCert.pem"), cert).unwrap();
+    world.in_order("a").await;
+    assert_eq!(world.accounts.counts(), (2, 2));
 }
