@@ -88,14 +88,14 @@ impl Changes {
         }
         let hub = hub_files(&self.certs);
         let before = std::mem::replace(&mut *lock(&self.hub), hub);
-        if names.all || (names.hub && before != hub) {
+        // Who gave us a new token most often had a reason that goes for all: a clock that was set, a hub that is another.
+        let own_is_new = names.logins.contains(&own.plan.login) && own.is_changed();
+        if names.all || own_is_new || (names.hub && before != hub) {
             return Some(Changed::All);
         }
         let mut whose = Vec::new();
         for login in names.logins {
-            if login == own.plan.login {
-                whose.extend(own.is_changed().then_some(Whose::Launcher));
-            } else if let (Some(shelf), Ok(id)) = (shelf, PluginId::new(&login))
+            if let (Some(shelf), Ok(id)) = (shelf, PluginId::new(&login))
                 && shelf.is_changed(&id)
             {
                 whose.push(Whose::Plugin(id));

@@ -356,6 +356,9 @@ async fn what_others_change_is_noticed_and_our_own_work_is_not() {
     assert_eq!(changed().await, Changed::Some(vec![id("b")]));
     creds::ca::replace_ca(&world.certs(), "Hub CA", DAY, now()).unwrap();
     assert_eq!(changed().await, Changed::All);
+    keys::load_or_create(&world.certs(), "launcher").unwrap();
+    world.put_token("launcher", now(), DAY);
+    assert_eq!(changed().await, Changed::All);
     drop(watch);
 }
 
