@@ -40,7 +40,7 @@ pub(super) async fn act(session: &Session, wish: &Act, view: &View) -> Result<Sa
         .map_err(|error| {
             let mut failure = failure_of(&error);
             match error {
-                CallError::Timeout => {
+                CallError::Timeout | CallError::NobodyServes { .. } => {
                     failure.hint = format!("nobody answers for agent '{agent}': does it run, and has it such a thing? see hubcli ls");
                 }
                 CallError::Remote(_) => {

@@ -283,6 +283,11 @@ fn refused(error: &CallError) -> Failure {
     let mut failure = failure_of(error);
     match error {
         CallError::Remote(text) => way_out(text).clone_into(&mut failure.hint),
+        CallError::NobodyServes { .. } => {
+            "this hub has no auth service".clone_into(&mut failure.text);
+            "who may log in to a broker such as mosquitto, and what he may do there, is said by its own files (config/mosquitto.acl); a client's certificate is signed by the hub's CA"
+                .clone_into(&mut failure.hint);
+        }
         CallError::Timeout => {
             failure.hint =
                 "the core has no auth service, or does not answer: with a core such as mosquitto, its own files say who may log in"

@@ -117,7 +117,7 @@ impl Session {
             // Any answer will do, an error too.
             let probe = Request::GetPlugin(NameArgs::default());
             let answer = self.call_again(capability, &probe, until).await;
-            if let Err(Asked::Call(CallError::Timeout)) = &answer {
+            if let Err(Asked::Call(CallError::Timeout | CallError::NobodyServes { .. })) = &answer {
                 return answer;
             }
         }
@@ -139,6 +139,11 @@ impl Session {
                 .await;
             match answer {
                 Err(Asked::Call(CallError::Timeout)) if patience < left => patience *= 2,
+                // Said at once, so it is for us to wait.
+                Err(Asked::Call(CallError::NobodyServes { .. })) if patience < left => {
+                    tokio::time::sleep(patience).await;
+                    patience *= 2;
+                }
                 other => return other,
             }
         }
@@ -252,7 +257,7 @@ pub(super) fn failure_of(error: &CallError) -> Failure {
             ExitCode::Failed,
             "this login may not do that; admins may: --login admin",
         ),
-        CallError::Timeout => (
+        CallError::Timeout | CallError::NobodyServes { .. } => (
             ExitCode::Failed,
             "the hub is there, but the launcher does not answer: does it run? see logs/launcher.log",
         ),

@@ -2,14 +2,16 @@
 //!
 //! Invariant: nothing is written to a unix socket before its peer was found to be root's or the owner's.
 
-use super::{ConnectError, Credentials, Endpoint, MAX_PACKET, Options, Refusal};
+use super::{
+    ClientCertificate, ConnectError, Credentials, Endpoint, MAX_PACKET, Options, Proof, Refusal,
+};
 use rumqttc::{
     Broker, ConnectReturnCode, ConnectionError, MqttOptions, StateError, TlsConfiguration,
     TlsError, Transport,
 };
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,15 +90,22 @@ fn is_trusted(peer: u32, owner: u32) -> bool {
 /// How the bytes travel: plain over a unix socket, else by TLS.
 ///
 /// # Errors
-/// There is no certificate of the hub's CA, or it is not valid.
+/// There is no certificate of the hub's CA, or it is not valid, or that of the login; or a certificate is the proof where
+/// there is no TLS.
 pub(super) fn transport(
     endpoint: &Endpoint,
     credentials: &Credentials,
+    proof: &Proof,
 ) -> Result<Transport, ConnectError> {
-    match endpoint {
-        Endpoint::Unix(_) | Endpoint::Abstract(_) => Ok(Transport::tcp()),
-        Endpoint::Tls { .. } => {
-            let config = TlsConfiguration::Rustls(tls_config(endpoint, credentials)?);
+    match (endpoint, proof) {
+        (Endpoint::Unix(_) | Endpoint::Abstract(_), Proof::Token(_)) => Ok(Transport::tcp()),
+        (Endpoint::Unix(_) | Endpoint::Abstract(_), Proof::Certificate(_)) => {
+            Err(ConnectError::NeedsToken {
+                endpoint: endpoint.clone(),
+            })
+        }
+        (Endpoint::Tls { .. }, _) => {
+            let config = TlsConfiguration::Rustls(tls_config(endpoint, credentials, proof)?);
             Ok(Transport::tls_with_config(config))
         }
     }
@@ -105,7 +114,7 @@ pub(super) fn transport(
 /// The library's options for one connection over `stream`.
 pub(super) fn mqtt_options(
     options: &Options,
-    credentials: &Credentials,
+    proof: &Proof,
     endpoint: &Endpoint,
     (stream, transport): (Stream, Transport),
     mqtt_client_id: &str,
@@ -117,7 +126,11 @@ pub(super) fn mqtt_options(
     };
     let mut mqtt = MqttOptions::new(mqtt_client_id, Broker::tcp(host, super::endpoint::TLS_PORT));
     mqtt.set_transport(transport);
-    mqtt.set_credentials(options.login.as_str(), credentials.token.bytes());
+    match proof {
+        Proof::Token(token) => mqtt.set_credentials(options.login.as_str(), token.bytes()),
+        // The core compares it with the certificate's common name, or takes that one instead.
+        Proof::Certificate(_) => mqtt.set_username(options.login.as_str()),
+    };
     mqtt.set_clean_start(true);
     mqtt.set_keep_alive(u16::try_from(options.keep_alive.as_secs()).unwrap_or(u16::MAX));
     mqtt.set_max_packet_size(Some(MAX_PACKET));
@@ -141,13 +154,19 @@ pub(super) fn mqtt_options(
 fn tls_config(
     endpoint: &Endpoint,
     credentials: &Credentials,
+    proof: &Proof,
 ) -> Result<Arc<ClientConfig>, ConnectError> {
+    let file = &credentials.ca_file;
     let Some(pem) = &credentials.ca_pem else {
         return Err(ConnectError::NoCa {
             endpoint: endpoint.clone(),
+            file: file.clone(),
         });
     };
-    let bad = |text: String| ConnectError::BadCa { text };
+    let bad = |text: String| ConnectError::BadCa {
+        file: file.clone(),
+        text,
+    };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| bad(error.to_string()))?;
@@ -162,9 +181,36 @@ fn tls_config(
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| bad(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match proof {
+        Proof::Token(_) => config.with_no_client_auth(),
+        Proof::Certificate(own) => {
+            let unfit = |text| ConnectError::BadCertificate {
+                file: own.file.clone(),
+                text,
+            };
+            let (chain, key) = read_certificate(own).map_err(unfit)?;
+            config
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| unfit(error.to_string()))?
+        }
+    };
     Ok(Arc::new(config))
+}
+
+fn read_certificate(
+    own: &ClientCertificate,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(own.cert_pem())
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())?;
+    if chain.is_empty() {
+        return Err("no certificate in it".to_owned());
+    }
+    // Its text would show nothing of the key, but what is wrong with it is better told by those who make it.
+    let key = PrivateKeyDer::from_pem_slice(own.key_pem())
+        .map_err(|_| "its key cannot be read".to_owned())?;
+    Ok((chain, key))
 }
 
 /// What an error of the library before the login was through means.
@@ -175,19 +221,25 @@ fn tls_config(
 pub(super) fn classified(
     endpoint: &Endpoint,
     options: &Options,
+    (credentials, proof): (&Credentials, &Proof),
     error: ConnectionError,
 ) -> ConnectError {
     let closed = |text: String| ConnectError::Closed {
         endpoint: endpoint.clone(),
         text,
     };
+    // With TLS 1.3 the server judges our certificate after the handshake is over for us: its alert comes as an error of
+    // reading.
+    if let Some(alert) = alert_in(&error) {
+        return told_by_server(endpoint, proof, alert);
+    }
     match error {
         ConnectionError::ConnectionRefused(code) => ConnectError::Login {
             endpoint: endpoint.clone(),
             login: options.login.clone(),
             refusal: refusal(code),
         },
-        ConnectionError::Tls(error) => tls_error(endpoint, error),
+        ConnectionError::Tls(error) => tls_error(endpoint, credentials, error),
         ConnectionError::Timeout(_) => ConnectError::Timeout {
             endpoint: endpoint.clone(),
             after: options.attempt_timeout,
@@ -198,11 +250,75 @@ pub(super) fn classified(
     }
 }
 
+/// The alert by which the server ended the connection, wherever the library has put it.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "errors of a library, of which one is special"
+)]
+fn alert_in(error: &ConnectionError) -> Option<AlertDescription> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = match error {
+        // It does not tell its source.
+        ConnectionError::MqttState(StateError::Deserialization(error)) => Some(error),
+        error => Some(error),
+    };
+    while let Some(error) = cause {
+        // The source of an I/O error is that of what it holds, which itself is left out.
+        let held = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+            .and_then(|held| held.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::AlertReceived(alert)) = held.or(error.downcast_ref()) {
+            return Some(*alert);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// What an alert of the server means.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "alerts of a library; those not told apart show in its own words"
+)]
+fn told_by_server(endpoint: &Endpoint, proof: &Proof, alert: AlertDescription) -> ConnectError {
+    let endpoint = endpoint.clone();
+    let own = match proof {
+        Proof::Token(_) => None,
+        Proof::Certificate(own) => Some(own.file.clone()),
+    };
+    let why = match alert {
+        AlertDescription::CertificateRequired => {
+            return ConnectError::CertificateWanted { endpoint };
+        }
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
+            Some("it is of a CA that is not known there")
+        }
+        AlertDescription::CertificateExpired => Some("it has expired, or is not valid yet"),
+        AlertDescription::CertificateRevoked => Some("it is revoked"),
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::AccessDenied => Some("it is not valid there"),
+        _ => None,
+    };
+    match (own, why) {
+        (Some(file), Some(why)) => ConnectError::CertificateRefused {
+            endpoint,
+            file,
+            why,
+        },
+        (Some(_) | None, _) => ConnectError::Tls {
+            endpoint,
+            text: format!("it answered with the alert {alert:?}"),
+        },
+    }
+}
+
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "errors of a library; those not told apart show in its own words"
 )]
-fn tls_error(endpoint: &Endpoint, error: TlsError) -> ConnectError {
+fn tls_error(endpoint: &Endpoint, credentials: &Credentials, error: TlsError) -> ConnectError {
     let endpoint = endpoint.clone();
     let error = match error {
         TlsError::TLS(error) => error,
@@ -221,7 +337,19 @@ fn tls_error(endpoint: &Endpoint, error: TlsError) -> ConnectError {
     match error {
         rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        ) => ConnectError::ForeignCa { endpoint },
+        ) => ConnectError::ForeignCa {
+            endpoint,
+            file: credentials.ca_file.clone(),
+        },
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => ConnectError::WrongName { endpoint },
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        ) => ConnectError::NotInTime { endpoint },
         other => ConnectError::Tls {
             endpoint,
             text: other.to_string(),

@@ -4,6 +4,7 @@
 
 use super::Endpoint;
 use crate::rpc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Why the hub refused a login.
@@ -66,22 +67,70 @@ pub enum ConnectError {
         owner: u32,
     },
     /// There is no certificate of the hub's CA, so that its server cannot be known.
-    #[error("there is no CA certificate by which to know {endpoint}")]
+    #[error("there is no CA certificate {} by which to know {endpoint}", file.display())]
     NoCa {
         /// Where.
         endpoint: Endpoint,
+        /// Where it would be.
+        file: PathBuf,
     },
     /// The CA certificate cannot be read.
-    #[error("the CA certificate is not valid: {text}")]
+    #[error("the CA certificate {} is not valid: {text}", file.display())]
     BadCa {
+        /// Which.
+        file: PathBuf,
         /// What is wrong.
         text: String,
     },
     /// The server's certificate is not of the hub's CA.
-    #[error("the certificate of {endpoint} was not signed by this hub's CA")]
+    #[error("the certificate of {endpoint} was not signed by this hub's CA, {}", file.display())]
     ForeignCa {
         /// Where.
         endpoint: Endpoint,
+        /// The certificate of the CA.
+        file: PathBuf,
+    },
+    /// The server's certificate is for other names.
+    #[error("the certificate of {endpoint} is not for that name")]
+    WrongName {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// The server's certificate has expired, or does not serve yet.
+    #[error("the certificate of {endpoint} has expired, or is not valid yet")]
+    NotInTime {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// The login has a certificate only, which says nothing over a unix socket.
+    #[error("{endpoint} takes tokens only")]
+    NeedsToken {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// The server takes nobody without a client certificate.
+    #[error("{endpoint} wants a client certificate")]
+    CertificateWanted {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// The server does not take the client certificate.
+    #[error("{endpoint} refused the client certificate {}: {why}", file.display())]
+    CertificateRefused {
+        /// Where.
+        endpoint: Endpoint,
+        /// The certificate.
+        file: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
+    /// The client certificate cannot be used.
+    #[error("the client certificate {} cannot be used: {text}", file.display())]
+    BadCertificate {
+        /// The certificate.
+        file: PathBuf,
+        /// What is wrong with it or its key.
+        text: String,
     },
     /// TLS failed in another way.
     #[error("TLS with {endpoint} failed: {text}")]
@@ -162,8 +211,20 @@ impl ConnectError {
             ConnectError::ForeignCa { .. } => {
                 "this is another hub, or its CA was made anew: copy its certs/caCert.pem here if it is yours"
             }
-            ConnectError::Tls { .. } => {
+            ConnectError::Tls { .. } | ConnectError::WrongName { .. } => {
                 "use a host name or address that is in the hub's certificate (certs/hubCert.pem)"
+            }
+            ConnectError::NotInTime { .. } => {
+                "compare the clocks of both machines; if they are right, restart the core, which renews its certificate"
+            }
+            ConnectError::NeedsToken { .. } => {
+                "use the hub's TLS address, --server mqtts://host:port, or a login with a token"
+            }
+            ConnectError::CertificateWanted { .. } => {
+                "this login has none in the certs folder: a launcher whose core has `auth: certificate` makes admin's and its plugins' there, elsewhere copy {id}.key and {id}Cert.pem"
+            }
+            ConnectError::CertificateRefused { .. } | ConnectError::BadCertificate { .. } => {
+                "move it away and restart the launcher, which makes a new one when the CA's key is in the certs folder; elsewhere copy one that the hub's own CA signed; the core's log tells more"
             }
             ConnectError::Login { refusal, .. } => match refusal {
                 Refusal::BadCredentials => {
@@ -226,11 +287,26 @@ impl ConnectError {
             | ConnectError::NoCa { .. }
             | ConnectError::BadCa { .. }
             | ConnectError::ForeignCa { .. }
+            | ConnectError::WrongName { .. }
+            | ConnectError::NotInTime { .. }
+            | ConnectError::NeedsToken { .. }
+            | ConnectError::CertificateWanted { .. }
+            | ConnectError::CertificateRefused { .. }
+            | ConnectError::BadCertificate { .. }
             | ConnectError::Tls { .. }
             | ConnectError::Login { .. }
             | ConnectError::Subscription { .. }
             | ConnectError::Timeout { .. }
             | ConnectError::Closed { .. } => self,
+        }
+    }
+
+    /// This one, or a later one at the same place that tells more.
+    pub(super) fn or_more_telling(self, later: ConnectError) -> ConnectError {
+        if later.rank() > self.rank() {
+            later
+        } else {
+            self
         }
     }
 
@@ -243,8 +319,15 @@ impl ConnectError {
             ConnectError::Closed { .. } => 4,
             ConnectError::NoCa { .. } | ConnectError::BadCa { .. } => 5,
             ConnectError::UntrustedPeer { .. } => 6,
-            ConnectError::Tls { .. } | ConnectError::ForeignCa { .. } => 7,
-            ConnectError::Login { .. } => 8,
+            ConnectError::Tls { .. }
+            | ConnectError::ForeignCa { .. }
+            | ConnectError::WrongName { .. }
+            | ConnectError::NotInTime { .. }
+            | ConnectError::NeedsToken { .. }
+            | ConnectError::CertificateWanted { .. } => 7,
+            ConnectError::Login { .. }
+            | ConnectError::CertificateRefused { .. }
+            | ConnectError::BadCertificate { .. } => 8,
             ConnectError::Subscription { .. } | ConnectError::Credentials(_) => 9,
         }
     }
@@ -284,6 +367,12 @@ pub enum CallError {
     /// The core refused it for another reason.
     #[error("error publishing: {0}")]
     Refused(String),
+    /// Nobody serves that topic, as the core says; some cores do not.
+    #[error("nobody at the hub serves {topic}")]
+    NobodyServes {
+        /// Where to.
+        topic: String,
+    },
     /// No reply, or no acknowledgement, in time.
     #[error("context deadline exceeded")]
     Timeout,
@@ -311,6 +400,7 @@ impl CallError {
         match self {
             CallError::Remote(_) | CallError::NotAuthorized | CallError::Invalid { .. } => true,
             CallError::Refused(_)
+            | CallError::NobodyServes { .. }
             | CallError::Timeout
             | CallError::NotConnected
             | CallError::Disconnected(_) => false,

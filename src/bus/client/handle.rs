@@ -164,7 +164,7 @@ impl Live {
         topic: &str,
         payload: Bytes,
         options: PublishOptions,
-    ) -> Result<(), CallError> {
+    ) -> Result<Sent, CallError> {
         let published = async {
             let notice = self
                 .mqtt
@@ -204,20 +204,28 @@ fn not_sent(topic: &str, error: &ClientError) -> CallError {
     }
 }
 
-fn acknowledged(topic: &str, result: &PublishResult) -> Result<(), CallError> {
+/// Whom a publication reached, as far as the core told.
+enum Sent {
+    /// Somebody, or that is not told.
+    ToSome,
+    /// Nobody is subscribed. Some cores tell, others do not.
+    ToNobody,
+}
+
+fn acknowledged(topic: &str, result: &PublishResult) -> Result<Sent, CallError> {
     let reason = match result {
         PublishResult::Qos1(ack) => ack.reason,
         PublishResult::Qos0Flushed
         | PublishResult::Qos2Completed(_)
-        | PublishResult::Qos2PubRecRejected(_) => return Ok(()),
+        | PublishResult::Qos2PubRecRejected(_) => return Ok(Sent::ToSome),
     };
     let unfit = |why| CallError::Invalid {
         topic: rpc::echoed(topic),
         why,
     };
     match reason {
-        // "Nobody is subscribed" is told by some cores only, so it means nothing.
-        PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),
+        PubAckReason::Success => Ok(Sent::ToSome),
+        PubAckReason::NoMatchingSubscribers => Ok(Sent::ToNobody),
         PubAckReason::NotAuthorized => Err(CallError::NotAuthorized),
         PubAckReason::TopicNameInvalid => Err(unfit("the hub takes no such topic")),
         PubAckReason::PayloadFormatInvalid => Err(unfit("the hub takes no such payload")),
@@ -328,7 +336,15 @@ impl Client {
             correlation_data: Some(Bytes::from(correlation.clone().into_bytes())),
             ..PublishProperties::default()
         });
-        let replied = wait_for_reply(&live, live.send(topic, payload, options), reply);
+        let sent = async {
+            match live.send(topic, payload, options).await? {
+                Sent::ToSome => Ok(()),
+                Sent::ToNobody => Err(CallError::NobodyServes {
+                    topic: rpc::echoed(topic),
+                }),
+            }
+        };
+        let replied = wait_for_reply(&live, sent, reply);
         match tokio::time::timeout(timeout, replied).await {
             Ok(result) => result,
             Err(_) => Err(CallError::Timeout),
@@ -347,7 +363,7 @@ impl Client {
         let payload = checked(topic, payload.into())?;
         let sent = live.send(topic, payload, PublishOptions::at_least_once());
         match tokio::time::timeout(SEND_TIMEOUT, sent).await {
-            Ok(result) => result,
+            Ok(result) => result.map(|_to_whom| ()),
             Err(_) => Err(CallError::Timeout),
         }
     }
@@ -386,7 +402,7 @@ impl Client {
                 .map_err(|error| not_sent(&to.topic, &error));
         }
         match tokio::time::timeout(SEND_TIMEOUT, live.send(&to.topic, payload, options)).await {
-            Ok(result) => result,
+            Ok(result) => result.map(|_to_whom| ()),
             Err(_) => Err(CallError::Timeout),
         }
     }

@@ -5,7 +5,7 @@
 
 use super::dial::{classified, dial, mqtt_options, transport};
 use super::handle::Live;
-use super::{ConnectError, Credentials, Endpoint, Incoming, Options};
+use super::{ConnectError, Credentials, Endpoint, Incoming, Options, Proof, Refusal};
 use crate::topics;
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubAck,
@@ -36,20 +36,34 @@ pub(super) async fn open(options: &Options, deadline: Duration) -> Result<Link, 
     let began = Instant::now();
     let mut errors = Vec::new();
     for endpoint in (options.endpoints)() {
-        let left = deadline.saturating_sub(began.elapsed());
-        if left.is_zero() {
-            break;
+        let mut said: Option<ConnectError> = None;
+        for proof in &credentials.proofs {
+            let left = deadline.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            let limit = options.attempt_timeout.min(left);
+            let attempt = open_at(options, &credentials, proof, &endpoint);
+            let attempted = tokio::time::timeout(limit, attempt).await;
+            let error = match attempted.unwrap_or_else(|_| {
+                Err(ConnectError::Timeout {
+                    endpoint: endpoint.clone(),
+                    after: limit,
+                })
+            }) {
+                Ok(link) => return Ok(link),
+                Err(error) => error,
+            };
+            let another_may_do = is_about_the_proof(&error);
+            said = Some(match said {
+                Some(before) => before.or_more_telling(error),
+                None => error,
+            });
+            if !another_may_do {
+                break;
+            }
         }
-        let limit = options.attempt_timeout.min(left);
-        let attempt = open_at(options, &credentials, &endpoint);
-        match tokio::time::timeout(limit, attempt).await {
-            Ok(Ok(link)) => return Ok(link),
-            Ok(Err(error)) => errors.push(error),
-            Err(_) => errors.push(ConnectError::Timeout {
-                endpoint,
-                after: limit,
-            }),
-        }
+        errors.extend(said);
     }
     Err(match errors.len() {
         0 => ConnectError::NoEndpoint,
@@ -58,18 +72,49 @@ pub(super) async fn open(options: &Options, deadline: Duration) -> Result<Link, 
     })
 }
 
+/// Whether another proof of the same login may be taken.
+fn is_about_the_proof(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::NeedsToken { .. }
+        | ConnectError::CertificateWanted { .. }
+        | ConnectError::CertificateRefused { .. }
+        | ConnectError::BadCertificate { .. }
+        // So ends a server that takes no time to say why.
+        | ConnectError::Closed { .. } => true,
+        ConnectError::Login { refusal, .. } => match refusal {
+            Refusal::BadCredentials => true,
+            Refusal::ClientId | Refusal::Busy | Refusal::Other(_) => false,
+        },
+        ConnectError::NoEndpoint
+        | ConnectError::Credentials(_)
+        | ConnectError::NobodyListens { .. }
+        | ConnectError::Unreachable { .. }
+        | ConnectError::UntrustedPeer { .. }
+        | ConnectError::NoCa { .. }
+        | ConnectError::BadCa { .. }
+        | ConnectError::ForeignCa { .. }
+        | ConnectError::WrongName { .. }
+        | ConnectError::NotInTime { .. }
+        | ConnectError::Tls { .. }
+        | ConnectError::Subscription { .. }
+        | ConnectError::Timeout { .. }
+        | ConnectError::Several(_) => false,
+    }
+}
+
 async fn open_at(
     options: &Options,
     credentials: &Credentials,
+    proof: &Proof,
     endpoint: &Endpoint,
 ) -> Result<Link, ConnectError> {
     // First, as without it there is no need to dial.
-    let transport = transport(endpoint, credentials)?;
+    let transport = transport(endpoint, credentials, proof)?;
     let stream = dial(endpoint, credentials.owner_uid).await?;
     let mqtt_client_id = new_client_id(&options.login);
     let mqtt = mqtt_options(
         options,
-        credentials,
+        proof,
         endpoint,
         (stream, transport),
         &mqtt_client_id,
@@ -85,7 +130,7 @@ async fn open_at(
         let event = eventloop
             .poll()
             .await
-            .map_err(|error| classified(endpoint, options, error))?;
+            .map_err(|error| classified(endpoint, options, (credentials, proof), error))?;
         match event {
             // Not before the login: subscriptions that wait for it would count as left from another session.
             Event::Incoming(Packet::ConnAck(_)) => {

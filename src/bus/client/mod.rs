@@ -4,7 +4,8 @@
 //! - one task owns a connection and never waits for a caller; a queue that is full answers `busy` for it;
 //! - every connection has a new MQTT client id and inbox, and is reported only after all its subscriptions are granted;
 //! - a call ends with a reply, an error or its timeout: a lost connection ends it at once, a late reply is dropped (T9);
-//! - the token is sent only to a peer that was checked: owner of a unix socket, or certificate of the hub's CA (T27).
+//! - the token is sent only to a peer that was checked: owner of a unix socket, or certificate of the hub's CA (T27);
+//! - a login that has token and certificate is proved by the second where the first is not wanted.
 //!
 //! [`connect_once`] is for programs that do one thing, [`connect_forever`] for those that stay.
 
@@ -26,7 +27,9 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CallError, ConnectError, Refusal};
 pub use handle::{Client, Status};
 pub use message::{Incoming, IncomingRequest};
-pub use options::{CredentialSource, Credentials, EndpointSource, Options, Token};
+pub use options::{
+    ClientCertificate, CredentialSource, Credentials, EndpointSource, Options, Proof, Token,
+};
 pub use session::{connect_forever, connect_once};
 
 /// Largest packet either way, in bytes; equal to the core's limit.

@@ -1,10 +1,11 @@
 //! What a session needs to know.
 //!
 //! Invariants: where the hub is and the credentials are asked for anew at each attempt, so that files that changed
-//! meanwhile count; a token never shows in debug output.
+//! meanwhile count; neither a token nor a key shows in debug output.
 
 use super::Endpoint;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,13 +31,59 @@ impl fmt::Debug for Token {
     }
 }
 
+/// A client certificate with its key; its common name is the login (HP 1.18). The key never shows in debug output.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Where it was read, for people.
+    pub file: PathBuf,
+    cert_pem: Vec<u8>,
+    key_pem: Vec<u8>,
+}
+
+impl ClientCertificate {
+    /// A certificate that was read from `file`, and its key, both as PEM. Whether they are valid shows at the connection.
+    #[must_use]
+    pub fn new(file: PathBuf, cert_pem: Vec<u8>, key_pem: Vec<u8>) -> Self {
+        ClientCertificate {
+            file,
+            cert_pem,
+            key_pem,
+        }
+    }
+
+    pub(super) fn cert_pem(&self) -> &[u8] {
+        &self.cert_pem
+    }
+
+    pub(super) fn key_pem(&self) -> &[u8] {
+        &self.key_pem
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientCertificate({}, …)", self.file.display())
+    }
+}
+
+/// By what a login is proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// A token, or a password, in the packet CONNECT.
+    Token(Token),
+    /// A client certificate, in the TLS handshake; it serves only with TLS.
+    Certificate(ClientCertificate),
+}
+
 /// By what a login is proved, and by what the hub is known.
 #[derive(Debug, Clone)]
 pub struct Credentials {
-    /// The token, or a password.
-    pub token: Token,
+    /// What proves the login, at least one. Where the first is refused, or not what is wanted, the next is tried.
+    pub proofs: Vec<Proof>,
     /// Certificates of the hub's CA as PEM; none = no connection over TLS is made.
     pub ca_pem: Option<Vec<u8>>,
+    /// Where they were read, or would be, for people.
+    pub ca_file: PathBuf,
     /// The user besides root to whom a unix socket's peer may belong: the owner of the certs folder (crates.md §2).
     pub owner_uid: u32,
 }

@@ -12,8 +12,9 @@ fn credentials() -> CredentialSource {
     let owner_uid = nix::unistd::getuid().as_raw();
     Arc::new(move || {
         Ok(Credentials {
-            token: Token::new("TOKEN\n"),
+            proofs: vec![Proof::Token(Token::new("TOKEN\n"))],
             ca_pem: None,
+            ca_file: "caCert.pem".into(),
             owner_uid,
         })
     })
@@ -722,8 +723,9 @@ mod tls {
     async fn error(host: &str, port: u16, ca_pem: Option<String>) -> ConnectError {
         let source: CredentialSource = Arc::new(move || {
             Ok(Credentials {
-                token: Token::new("TOKEN"),
+                proofs: vec![Proof::Token(Token::new("TOKEN"))],
                 ca_pem: ca_pem.clone().map(String::into_bytes),
+                ca_file: "caCert.pem".into(),
                 owner_uid: 0,
             })
         });
@@ -753,12 +755,159 @@ mod tls {
 
         let (port, task) = serve(&ours).await;
         let name = error("localhost", port, Some(ours.pem())).await;
-        assert!(matches!(name, ConnectError::Tls { .. }), "{name:?}");
+        assert!(matches!(name, ConnectError::WrongName { .. }), "{name:?}");
         task.abort();
         // Nothing is dialled in vain when there is nothing to prove it by.
         let none = error("127.0.0.1", port, None).await;
         assert!(matches!(none, ConnectError::NoCa { .. }));
         let bad = error("127.0.0.1", port, Some("not pem".to_owned())).await;
         assert!(matches!(bad, ConnectError::BadCa { .. }));
+    }
+
+    /// Takes `times` connections of who has a certificate of `ca`; each gets a CONNACK that refuses its password.
+    async fn serve_with_certificates(
+        ca: &CertifiedIssuer<'static, KeyPair>,
+        clients: &CertifiedIssuer<'static, KeyPair>,
+        times: usize,
+    ) -> (u16, tokio::task::JoinHandle<()>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        use tokio_rustls::rustls::server::WebPkiClientVerifier;
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let leaf = params.signed_by(&key, ca).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(clients.der().clone()).unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(
+                vec![leaf.der().clone()],
+                key.serialize_der().try_into().unwrap(),
+            )
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let task = tokio::spawn(async move {
+            for _ in 0..times {
+                let (stream, _) = listener.accept().await.unwrap();
+                let accepted = TlsAcceptor::from(Arc::new(config.clone()))
+                    .accept(stream)
+                    .await;
+                let Ok(mut stream) = accepted else {
+                    continue;
+                };
+                let mut connect = [0; 8];
+                stream.read_exact(&mut connect).await.unwrap();
+                let refusal = raw("connack-bad-credentials");
+                stream.write_all(&refusal).await.unwrap();
+                let _ = stream.flush().await;
+                let _ = stream.read(&mut connect).await;
+            }
+        });
+        (port, task)
+    }
+
+    fn certificate_of(ca: &CertifiedIssuer<'static, KeyPair>, days: i64) -> Proof {
+        use std::time::SystemTime;
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let day = Duration::from_secs(24 * 3600);
+        let now = SystemTime::now();
+        params.not_before = (now - 10 * day).into();
+        params.not_after = if days < 0 {
+            (now - day).into()
+        } else {
+            (now + day).into()
+        };
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = params.signed_by(&key, ca).unwrap();
+        Proof::Certificate(ClientCertificate::new(
+            "certs/adminCert.pem".into(),
+            leaf.pem().into_bytes(),
+            key.serialize_pem().into_bytes(),
+        ))
+    }
+
+    async fn error_with(port: u16, ca: String, proofs: Vec<Proof>) -> ConnectError {
+        let source: CredentialSource = Arc::new(move || {
+            Ok(Credentials {
+                proofs: proofs.clone(),
+                ca_pem: Some(ca.clone().into_bytes()),
+                ca_file: "caCert.pem".into(),
+                owner_uid: 0,
+            })
+        });
+        let host = "127.0.0.1".to_owned();
+        let options = Options::new("admin", vec![Endpoint::Tls { host, port }], source);
+        connect_once(options, PATIENCE).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_certificate_serves_where_a_token_is_not_wanted() {
+        let ours = ca();
+        let token = || Proof::Token(Token::new("TOKEN"));
+        let (port, task) = serve_with_certificates(&ours, &ours, 3).await;
+        let alone = error_with(port, ours.pem(), vec![token()]).await;
+        assert!(
+            matches!(alone, ConnectError::CertificateWanted { .. }),
+            "{alone:?}"
+        );
+        // As far as CONNACK, with the second proof.
+        let both = vec![token(), certificate_of(&ours, 1)];
+        let both = error_with(port, ours.pem(), both).await;
+        assert!(matches!(both, ConnectError::Login { .. }), "{both:?}");
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_refused_is_named() {
+        let (ours, foreign) = (ca(), ca());
+        let (port, task) = serve_with_certificates(&ours, &ours, 2).await;
+        for (proof, why) in [
+            (certificate_of(&foreign, 1), "of a CA that is not known"),
+            (certificate_of(&ours, -1), "has expired"),
+        ] {
+            let error = error_with(port, ours.pem(), vec![proof]).await;
+            let text = error.to_string();
+            assert!(
+                text.contains(why) && text.contains("certs/adminCert.pem"),
+                "{text}"
+            );
+            assert!(error.hint().contains("new one"), "{}", error.hint());
+        }
+        task.await.unwrap();
+        let broken = Proof::Certificate(ClientCertificate::new(
+            "certs/adminCert.pem".into(),
+            b"x".to_vec(),
+            b"secret".to_vec(),
+        ));
+        assert!(!format!("{broken:?}").contains("secret"));
+        let error = error_with(port, ours.pem(), vec![broken.clone()]).await;
+        assert!(
+            matches!(error, ConnectError::BadCertificate { .. }),
+            "{error:?}"
+        );
+        // Nor is it shown where there is no TLS.
+        let source: CredentialSource = Arc::new(move || {
+            Ok(Credentials {
+                proofs: vec![broken.clone()],
+                ca_pem: None,
+                ca_file: "caCert.pem".into(),
+                owner_uid: 0,
+            })
+        });
+        let places = vec![Endpoint::Unix("/nonexistent.sock".into())];
+        let error = connect_once(Options::new("admin", places, source), PATIENCE).await;
+        let error = error.unwrap_err();
+        assert!(
+            matches!(error, ConnectError::NeedsToken { .. }),
+            "{error:?}"
+        );
     }
 }
