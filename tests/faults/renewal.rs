@@ -2,6 +2,7 @@
 
 use crate::certs::{logs_in, now, replace};
 use crate::hub::{Home, Hub, eventually};
+use crate::means::left_out;
 use crate::packets::{Wire, request};
 use creds::ca::{self, ClientSubject};
 use creds::check::Certificate;
@@ -9,6 +10,7 @@ use creds::token::{self, Claims};
 use creds::{UnixTime, keys};
 use serde_json::Value;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const SLEEPER: &str = "exec sleep 1000";
@@ -202,5 +204,67 @@ fn a_launcher_at_another_machines_hub_renews_its_own_token() {
     assert!(away.log("launcher").contains("connected to the bus"));
     away.signal_launcher(15);
     assert_eq!(away.ended().code(), Some(0));
+    hub.down();
+}
+
+/// Lets a program have a clock of its own.
+fn faketime() -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut libraries = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    libraries.find(|library| library.exists())
+}
+
+#[test]
+fn what_was_made_before_the_clock_was_set_is_made_anew_then() {
+    let Some(library) = faketime() else {
+        left_out("a clock that starts in 1970", "there is no libfaketime");
+        return;
+    };
+    let home = Home::new("corebin: mqttcore\nautostart: [keeper, late]\n");
+    home.plugin("keeper", SLEEPER);
+    let clock = home.path("clock");
+    fs::write(&clock, "@1970-01-01 00:01:00\n").unwrap();
+    let mut command = home.launcher();
+    command
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME_TIMESTAMP_FILE", &clock)
+        .env("FAKETIME_CACHE_DURATION", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let hub = home.launch_by(command);
+    let claims = |id: &str| {
+        let text = read(&hub, &format!("{id}.token"))?;
+        token::peek(&text).ok()
+    };
+    eventually(&format!("keeper has a token\n{}", hub.account()), || {
+        claims("keeper")
+    });
+    let year = 365 * 24 * 3600;
+    assert!(claims("keeper").unwrap().exp < 2 * year);
+    // Nobody whose clock is right could log in to say what runs.
+    let running = || {
+        let processes = hub.processes();
+        let sleeps = |pid: &i32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name.trim() == "sleep")
+        };
+        processes.into_iter().find(sleeps)
+    };
+    let pid = eventually("it runs", running);
+
+    fs::write(&clock, "+0\n").unwrap();
+    let now = now();
+    eventually(&format!("it is made anew\n{}", hub.account()), || {
+        claims("keeper").filter(|claims| claims.iat >= now.0)
+    });
+    let in_time = |file| {
+        certificate(&hub, file).filter(|cert| cert.not_after() > now.after(MINUTE * 60 * 24 * 99))
+    };
+    for file in ["keeperCert.pem", "hubCert.pem"] {
+        eventually(&format!("{file} is made anew"), || in_time(file));
+    }
+    hub.wait_for_bus();
+    assert_eq!(hub.pid("keeper"), pid);
+    hub.home.plugin("late", SLEEPER);
+    hub.pid("late");
     hub.down();
 }
