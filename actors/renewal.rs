@@ -113,8 +113,7 @@ impl Actor for Renewal {
                 renewals.add(now, whose);
             }
         }
-        let mut tasks = listen(&hub, &myself);
-        tasks.extend(watch_files(&hub));
+        let tasks = listen(&hub, &myself);
         Ok(RenewalState {
             hub,
             renewals,
@@ -128,6 +127,7 @@ impl Actor for Renewal {
         myself: ActorRef<RenewalMessage>,
         state: &mut RenewalState,
     ) -> Result<(), ActorProcessingErr> {
+        state.tasks.extend(watch_files(&state.hub));
         state.settle(&myself);
         Ok(())
     }

@@ -81,7 +81,7 @@ impl Actor for Root {
             state.hub.roster.insert(seat);
             state.begin(Part::Plugin(PluginId::core()), &myself).await?;
         }
-        for part in [Part::Bridge, Part::Monitor, Part::Renewal, Part::Catalog] {
+        for part in [Part::Bridge, Part::Monitor, Part::Catalog, Part::Renewal] {
             state.begin(part, &myself).await?;
         }
         Ok(())
