@@ -7,6 +7,7 @@ use crate::means::{beside, complaint, has_private_mounts, left_out, private_moun
 use serde_json::Value;
 use std::path::Path;
 use std::process::Output;
+use std::time::Duration;
 
 const SLEEPER: &str = "exec sleep 1000";
 
@@ -208,6 +209,40 @@ fn without_room_for_logs_plugins_write_on_and_are_started_and_the_gap_is_told() 
     assert!(torn.is_empty(), "{torn:?}");
     let numbers: Vec<u64> = log.lines().filter_map(number).collect();
     assert!(numbers.is_sorted());
+    confined.hub.down();
+}
+
+#[test]
+fn without_room_what_is_due_waits_and_is_renewed_when_there_is_some() {
+    let home = Home::new("corebin: mqttcore\nautostart: [keeper]\n");
+    home.plugin("keeper", SLEEPER);
+    let Some(confined) = Confined::up(home, "certs") else {
+        return;
+    };
+    let pid = confined.wait_phase("keeper", "running")["PID"].clone();
+    let files = ["keeper.token", "keeperCert.pem"];
+    let paths = files.map(|file| confined.hub.path("certs").join(file).display().to_string());
+    // What they took is taken at once; on a slow machine they may be back before, and it is done again.
+    let said = format!("it is said\n{}", confined.hub.account());
+    eventually(&said, || {
+        beside(
+            &confined.hub,
+            Path::new("rm"),
+            &["-f", &paths[0], &paths[1]],
+        );
+        confined.fill();
+        std::thread::sleep(Duration::from_millis(600));
+        let log = confined.hub.log("launcher");
+        (log.contains("it waits for new credentials") && log.contains("No space left"))
+            .then_some(())
+    });
+    confined.make_room();
+    for file in files {
+        eventually(&format!("{file}\n{}", confined.hub.account()), || {
+            (!confined.read(file).is_empty()).then_some(())
+        });
+    }
+    assert_eq!(confined.info("keeper").unwrap()["PID"], pid);
     confined.hub.down();
 }
 
