@@ -13,7 +13,7 @@ EXAMPLE_PLUGIN := counter
 ADVISORY_DB ?= $(wildcard $(HOME)/.cargo/advisory-db)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install place build test lint audit bench mosquitto-clients
+.PHONY: help run install place build test lint audit bench mosquitto
 # One after the other, also with -j: cargo locks its folder anyway.
 .NOTPARALLEL:
 
@@ -37,7 +37,7 @@ install: place build ## Installs into HUB_HOME=DIR (bin, plugins, config, ...)
 	folder 0711 "$$home/certs"; \
 	for name in $(PROGRAMS); do program "$(RELEASE)/$$name" "$$home/bin" "$$name"; done; \
 	program "$(RELEASE)/examples/$(EXAMPLE_PLUGIN)" "$$home/plugins" "$(EXAMPLE_PLUGIN)"; \
-	for sample in config/*.yaml; do \
+	for sample in config/*.yaml config/mosquitto.conf config/mosquitto.acl; do \
 		place="$$home/config/$${sample##*/}"; \
 		if [ -e "$$place" ] || [ -L "$$place" ]; then echo "kept  $$place"; continue; fi; \
 		install -m 0644 "$$sample" "$$place.new"; \
@@ -52,7 +52,7 @@ place:
 build:
 	@$(CARGO) build --release --locked --target-dir '$(TARGET_DIR)' --bins --example $(EXAMPLE_PLUGIN)
 
-test: mosquitto-clients ## Passes every test
+test: mosquitto ## Passes every test
 	@$(CARGO) test --workspace --locked --quiet
 
 lint: ## Format, clippy, documentation, advisories
@@ -75,18 +75,20 @@ audit:
 bench: ## Measures against baselines of the same run; takes minutes
 	@$(CARGO) bench --locked --bench hub
 
-# A client of another maker is part of the tests; without it they would prove less and not say so.
-mosquitto-clients:
+# A broker and clients of another maker are part of the tests; without them they would prove less and not say so. The
+# service that comes with the package, on port 1883, is nobody's in the tests.
+mosquitto:
 	@set -eu; \
-	if command -v mosquitto_rr >/dev/null; then exit 0; fi; \
-	hint="The tests need mosquitto_rr; install it: apt-get install mosquitto-clients"; \
+	has() { command -v mosquitto_rr >/dev/null && PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null; }; \
+	if has; then exit 0; fi; \
+	hint="The tests need mosquitto and mosquitto_rr; install them: apt-get install mosquitto mosquitto-clients"; \
 	command -v apt-get >/dev/null || { echo "$$hint (or your system's like of it)" >&2; exit 1; }; \
 	if [ "$$(id -u)" = 0 ]; then as=; \
 	elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as='sudo -n'; \
 	elif command -v sudo >/dev/null && [ -t 0 ] && [ -z "$${CI:-}" ]; then as=sudo; \
 	else echo "$$hint (as root, or with sudo)" >&2; exit 1; fi; \
-	echo "Installing mosquitto-clients"; \
+	echo "Installing mosquitto and mosquitto-clients"; \
 	export DEBIAN_FRONTEND=noninteractive; \
-	$$as apt-get update -qq && $$as apt-get install -qq -y --no-install-recommends mosquitto-clients >/dev/null \
+	$$as apt-get update -qq && $$as apt-get install -qq -y --no-install-recommends mosquitto mosquitto-clients >/dev/null \
 		|| { echo "$$hint (the try to do so failed, see above)" >&2; exit 1; }; \
-	command -v mosquitto_rr >/dev/null || { echo "$$hint (installed, but mosquitto_rr is not in PATH)" >&2; exit 1; }
+	has || { echo "$$hint (installed, but not in PATH)" >&2; exit 1; }

@@ -47,6 +47,18 @@ pub struct Plan {
     pub cwd: Option<PathBuf>,
     /// The binary it runs, when not the one of its own name.
     pub instance_of: Option<String>,
+    /// Who tells that it is ready, where its living is not proof enough.
+    pub teller: Teller,
+}
+
+/// Who tells that a run is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Teller {
+    /// A login at the bus; for the core.
+    #[default]
+    Login,
+    /// The program itself, by `READY=1` to `NOTIFY_SOCKET`.
+    Itself,
 }
 
 /// The plans of all plugins.
@@ -130,6 +142,10 @@ pub trait Child: Send + Sync {
     fn tree_ended(&self) -> BoxFuture<ExitStatus>;
     /// Whether that is so already; cheap.
     fn tree_is_gone(&self) -> bool;
+    /// Completes when it has told that it is ready; none when it is not listened to.
+    fn told_ready(&self) -> Option<BoxFuture<()>> {
+        None
+    }
     /// Sends SIGCONT and the signal to the whole tree. The error is for the log.
     ///
     /// # Errors
@@ -159,11 +175,23 @@ pub trait Accounts: Send + Sync + 'static {
     /// How the connection to the bus is, and how it will be.
     fn links(&self) -> tokio::sync::watch::Receiver<Link>;
     /// All clients the service knows; one request.
-    fn profiles(&self) -> BoxFuture<Result<Vec<ClientProfile>, String>>;
+    fn profiles(&self) -> BoxFuture<Result<Vec<ClientProfile>, Unanswered>>;
     /// Makes a plugin known as a service, or gives it this public key; answers with its token.
-    fn add_service(&self, id: &PluginId, public_key: &str) -> BoxFuture<Result<String, String>>;
+    fn add_service(&self, id: &PluginId, public_key: &str)
+    -> BoxFuture<Result<String, Unanswered>>;
     /// A new token for our own login.
-    fn refresh(&self) -> BoxFuture<Result<String, String>>;
+    fn refresh(&self) -> BoxFuture<Result<String, Unanswered>>;
+}
+
+/// Why the auth service gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// The broker says that there is none.
+    #[error("this hub has no auth service")]
+    NoService,
+    /// It answered with an error, or not in time.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// What a start needs to know beforehand.

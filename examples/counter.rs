@@ -1,6 +1,6 @@
 //! A whole plugin of a HiveOT hub: it counts, tells so, and can be reset. Copy it to begin your own.
 //!
-//! What makes a program a plugin: its file name is its id; the launcher has put its key and token into `{home}/certs`,
+//! What makes a program a plugin: its file name is its id; the launcher has put its key, token and certificate into `{home}/certs`,
 //! says by `HIVEOT_HOME` and `HIVEOT_SERVER` where things are, writes what it prints to `{home}/logs/{id}.log`, starts it
 //! again when it ends, and stops it by SIGTERM. Exit codes: 0 stopped, 1 failed, with the reason on stderr.
 //!
@@ -101,16 +101,22 @@ fn options(id: &str) -> anyhow::Result<Options> {
     // Rather a clear text now than being refused by the hub again and again.
     let paths = creds::CredentialPaths::new(&certs, id)?;
     let public_text = &creds::keys::load(&paths.key)?.public_text();
-    let token = creds::files::read_token(&paths.token)?;
-    let owner = TokenOwner {
-        client_id: id,
-        public_text,
-        hub_public_text: None,
-    };
-    if let TokenState::Invalid(why) =
-        judge_token(token.expose(), owner, SystemTime::now().into(), 1.0)
-    {
-        bail!("{} does not serve: {why}", paths.token.display());
+    match creds::files::read_token(&paths.token) {
+        Ok(token) => {
+            let owner = TokenOwner {
+                client_id: id,
+                public_text,
+                hub_public_text: None,
+            };
+            if let TokenState::Invalid(why) =
+                judge_token(token.expose(), owner, SystemTime::now().into(), 1.0)
+            {
+                bail!("{} does not serve: {why}", paths.token.display());
+            }
+        }
+        // A core without an auth service gives none, and knows this plugin by its certificate.
+        Err(error) if error.is_missing() && paths.cert.exists() => {}
+        Err(error) => return Err(error.into()),
     }
     let mut options = Options::new(id, vec![], bus::hub::credentials(&certs, id));
     options

@@ -17,7 +17,7 @@ use actors::hub::{CoreSetup, Hub, HubParts, Node, Stage};
 use actors::link::Link;
 use actors::message::{Ending, Haste, RootMessage};
 use actors::news::News;
-use actors::ports::{Clock, Plan, Plans, Ports};
+use actors::ports::{Clock, Plan, Plans, Ports, Teller};
 use actors::root::{Root, RootArgs};
 use actors::seat::Seat;
 use bus::client::{Options, connect_forever};
@@ -60,6 +60,7 @@ fn plan() -> Plan {
         env_file: None,
         cwd: None,
         instance_of: None,
+        teller: Teller::default(),
     }
 }
 

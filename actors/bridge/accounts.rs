@@ -3,8 +3,8 @@
 //! Invariant: each request has a time limit, so that a core that hangs blocks plugins visibly instead of silently.
 
 use crate::link::Link;
-use crate::ports::{Accounts, BoxFuture};
-use bus::client::Client;
+use crate::ports::{Accounts, BoxFuture, Unanswered};
+use bus::client::{CallError, Client};
 use bus::golang::{self, GoValue};
 use bus::wire::{
     AUTH, AddServiceArgs, ClientProfile, MANAGE_CLIENTS, PROFILE, ProfilesReply, TokenReply,
@@ -36,14 +36,25 @@ impl BusAccounts {
         capability: &str,
         method: &str,
         payload: Vec<u8>,
-    ) -> BoxFuture<Result<R, String>> {
+    ) -> BoxFuture<Result<R, Unanswered>> {
         let client = self.client.clone();
         let topic = format!("rpc/{AUTH}/{capability}/{method}/{}", self.login);
         let method = method.to_owned();
         Box::pin(async move {
-            let failed = |error: String| format!("{method} of the auth service failed: {error}");
+            let failed = |error: String| {
+                Unanswered::Failed(format!("{method} of the auth service failed: {error}"))
+            };
             let reply = client.call(&topic, payload, WITHIN).await;
-            let reply = reply.map_err(|error| failed(error.to_string()))?;
+            let reply = reply.map_err(|error| match error {
+                CallError::NobodyServes { .. } => Unanswered::NoService,
+                CallError::Remote(_)
+                | CallError::NotAuthorized
+                | CallError::Refused(_)
+                | CallError::Timeout
+                | CallError::NotConnected
+                | CallError::Disconnected(_)
+                | CallError::Invalid { .. } => failed(error.to_string()),
+            })?;
             golang::decode_reply(&reply).map_err(|error| failed(error.to_string()))
         })
     }
@@ -54,12 +65,16 @@ impl Accounts for BusAccounts {
         self.link.subscribe()
     }
 
-    fn profiles(&self) -> BoxFuture<Result<Vec<ClientProfile>, String>> {
+    fn profiles(&self) -> BoxFuture<Result<Vec<ClientProfile>, Unanswered>> {
         let asked = self.ask::<ProfilesReply>(MANAGE_CLIENTS, "getProfiles", Vec::new());
         Box::pin(async move { Ok(asked.await?.profiles) })
     }
 
-    fn add_service(&self, id: &PluginId, public_key: &str) -> BoxFuture<Result<String, String>> {
+    fn add_service(
+        &self,
+        id: &PluginId,
+        public_key: &str,
+    ) -> BoxFuture<Result<String, Unanswered>> {
         let args = AddServiceArgs {
             service_id: id.to_string(),
             display_name: DISPLAY_NAME.to_owned(),
@@ -69,7 +84,7 @@ impl Accounts for BusAccounts {
         Box::pin(async move { Ok(asked.await?.token) })
     }
 
-    fn refresh(&self) -> BoxFuture<Result<String, String>> {
+    fn refresh(&self) -> BoxFuture<Result<String, Unanswered>> {
         let asked = self.ask::<TokenReply>(PROFILE, "refresh", Vec::new());
         Box::pin(async move { Ok(asked.await?.token) })
     }

@@ -4,9 +4,9 @@
 
 use super::{BridgeArgs, SEND_WITHIN, event_topic, tell_fall};
 use crate::hub::Hub;
-use crate::ports::Kind;
+use crate::ports::{Kind, Teller};
 use crate::seat::Seat;
-use bus::client::Client;
+use bus::client::{CallError, Client};
 use bus::golang;
 use bus::wire::{AUTH, MANAGE, PROFILE, READ, ServicePermissionsArgs, TD_EVENT, launcher_td};
 use std::sync::Arc;
@@ -23,7 +23,10 @@ const PERMISSIONS: [(&str, &[&str]); 2] = [
 /// Lets those who waited for the bus go on, registers who may ask us, and introduces the launcher.
 pub(super) async fn greet(hub: Arc<Hub>, client: Client) {
     if let Some(core) = hub.roster.get(&PluginId::core()) {
-        prove_ready(&core).await;
+        match hub.plans.core.teller {
+            Teller::Login => prove_ready(&core).await,
+            Teller::Itself => {}
+        }
     }
     for seat in hub.roster.seats() {
         match seat.kind {
@@ -33,7 +36,13 @@ pub(super) async fn greet(hub: Arc<Hub>, client: Client) {
         }
     }
     for (capability, roles) in PERMISSIONS {
-        permit(&hub, &client, capability, roles).await;
+        if let Err(CallError::NobodyServes { .. }) = permit(&hub, &client, capability, roles).await
+        {
+            tracing::info!(
+                "this hub has no auth service: its core's own rules say who may use the launcher"
+            );
+            break;
+        }
     }
     let td = golang::encode(&launcher_td(SystemTime::now()));
     let topic = event_topic(&hub.node.client_id, TD_EVENT);
@@ -42,22 +51,30 @@ pub(super) async fn greet(hub: Arc<Hub>, client: Client) {
     }
 }
 
-async fn permit(hub: &Hub, client: &Client, capability: &str, roles: &[&str]) {
+async fn permit(
+    hub: &Hub,
+    client: &Client,
+    capability: &str,
+    roles: &[&str],
+) -> Result<(), CallError> {
     let me = &hub.node.client_id;
     let topic = format!("rpc/{AUTH}/{PROFILE}/setServicePermissions/{me}");
     let args = ServicePermissionsArgs {
         capability: capability.to_owned(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
     };
-    if let Err(error) = client
+    let asked = client
         .call(&topic, golang::encode(&args), SEND_WITHIN)
-        .await
+        .await;
+    if let Err(error) = &asked
+        && !matches!(error, CallError::NobodyServes { .. })
     {
         tracing::warn!(
             capability,
             "the auth service did not register who may use it; only admins and services can: {error}"
         );
     }
+    asked.map(|_empty| ())
 }
 
 /// Publishes, and says whether the bus has it.
@@ -108,9 +125,15 @@ pub(super) async fn follow_core(hub: Arc<Hub>, args: BridgeArgs) {
         return;
     };
     let mut views = core.views();
+    let mut started = false;
     loop {
-        let starting = views.borrow_and_update().phase == PhaseName::Starting;
-        args.client.set_eager(starting);
+        let phase = views.borrow_and_update().phase;
+        args.client.set_eager(phase == PhaseName::Starting);
+        if phase == PhaseName::Running && !started {
+            // One that told so itself has not been logged in to yet.
+            args.client.nudge();
+        }
+        started = phase == PhaseName::Running;
         tell_fall(&hub, &args.link);
         if views.changed().await.is_err() {
             return;

@@ -10,11 +10,14 @@ use os::{Member, Process};
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::ExitStatus;
+use tokio::sync::watch;
 
 /// A run on this machine. When it is dropped after its tree is gone, so are its FIFOs and its record; before, they stay
 /// for the launcher's successor.
 pub(super) struct HostChild {
     pub(super) process: Arc<Process>,
+    /// Turns true when it has told that it is ready; none where nobody listens.
+    pub(super) told: Option<watch::Receiver<bool>>,
     pub(super) log: RunLog,
     pub(super) fifos: Fifos,
     pub(super) live: Arc<LiveRuns>,
@@ -38,6 +41,16 @@ impl Child for HostChild {
 
     fn tree_is_gone(&self) -> bool {
         self.process.tree_is_gone()
+    }
+
+    fn told_ready(&self) -> Option<BoxFuture<()>> {
+        let mut told = self.told.clone()?;
+        Some(Box::pin(async move {
+            if told.wait_for(|told| *told).await.is_err() {
+                // The run is over, or cannot be listened to.
+                std::future::pending().await
+            }
+        }))
     }
 
     fn signal(&self, signal: i32) -> Result<(), String> {

@@ -4,6 +4,7 @@
 //! in the order: the launcher's own, `envFile`, `env`, what the launcher says.
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 /// Variables by which systemd speaks to one process only.
 const NOT_FOR_PLUGINS: [&str; 6] = [
@@ -19,6 +20,8 @@ const NOT_FOR_PLUGINS: [&str; 6] = [
 const LOG_LEVEL: &str = "LOGLEVEL";
 /// Where the bus is.
 const SERVER: &str = "HIVEOT_SERVER";
+/// Where it is to tell that it is ready.
+const NOTIFY: &str = "NOTIFY_SOCKET";
 
 /// What plugins inherit of the launcher's own environment.
 pub(super) fn inherited(
@@ -34,12 +37,14 @@ pub(super) fn environment<'a>(
     own: impl Iterator<Item = (&'a String, &'a String)>,
     log_level: &str,
     server: Option<&str>,
+    notify: Option<&Path>,
 ) -> Vec<(OsString, OsString)> {
     let own = own.map(|(name, value)| (name.into(), value.into()));
     let level = (LOG_LEVEL.into(), log_level.into());
     let server = server.map(|url| (SERVER.into(), url.into()));
     let mut all = inherited.to_vec();
-    all.extend(own.chain([level]).chain(server));
+    let notify = notify.map(|path| (NOTIFY.into(), path.into()));
+    all.extend(own.chain([level]).chain(server).chain(notify));
     all
 }
 
@@ -64,7 +69,7 @@ mod tests {
         let file = pairs(&[("A", "2"), ("B", "2")]);
         let plan = pairs(&[("B", "3"), ("HIVEOT_SERVER", "mine")]);
         let of_plugin = file.iter().chain(&plan).map(|(a, b)| (a, b));
-        let all = environment(&inherited, of_plugin, "info", Some("unix:///s"));
+        let all = environment(&inherited, of_plugin, "info", Some("unix:///s"), None);
         let last: BTreeMap<_, _> = all
             .iter()
             .map(|(a, b)| (a.to_str().unwrap(), b.to_str().unwrap()))

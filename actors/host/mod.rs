@@ -14,6 +14,7 @@ mod meter;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub use foreign::ForeignFinder;
 pub use leftovers::end_leftovers;
@@ -22,11 +23,12 @@ pub use streams::{Attached, OutputPlan};
 
 use crate::desk::Desk;
 use crate::memory::{LiveRun, LiveRuns};
-use crate::ports::{BoxFuture, Child, Kind, Launch, Processes};
+use crate::ports::{BoxFuture, Child, Kind, Launch, Processes, Teller};
 use crate::prepare::MakeReady;
 use crate::words::in_words;
 use child::HostChild;
 use logs::{OpenRun, Plane, RunLog};
+use os::told::NotifySocket;
 use os::{Host, Marker, SpawnSpec};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -36,7 +38,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streams::{Fifos, Layout, Pipes};
 use supervision::lifecycle::SpawnFailure;
 use supervision::{PluginId, Run};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Tells by which URL the launcher reaches the bus; `None` = by none so far.
 pub type ServerUrl = Arc<dyn Fn() -> Option<String> + Send + Sync>;
@@ -50,6 +52,8 @@ pub struct SpawnConfig {
     pub plugins: PathBuf,
     /// `{run}/private`, where FIFOs are made.
     pub private: PathBuf,
+    /// `{run}/notify`, where the sockets are on which programs tell that they are ready; made when one is needed.
+    pub notify: PathBuf,
     /// `LOGLEVEL` of plugins.
     pub log_level: String,
     /// `HIVEOT_SERVER` of plugins.
@@ -139,6 +143,7 @@ impl HostProcesses {
         desk: Desk,
         config: SpawnConfig,
     ) -> Self {
+        told::tidy(&config.notify);
         let parallel = match config.parallel {
             0 => 2 * std::thread::available_parallelism().map_or(1, usize::from),
             some => some.min(Semaphore::MAX_PERMITS),
@@ -223,12 +228,15 @@ impl Inner {
             streams,
         });
         let log = log.map_err(|error| SpawnFailure::Failed(in_words(&error)))?;
+        let notify = self
+            .notify_socket(&launch, &marker)
+            .map_err(SpawnFailure::Failed)?;
         let spec = SpawnSpec {
             marker: marker.clone(),
             path: launch.file.path.clone(),
             argv0: self.argv0(&launch),
             args: launch.plan.args.iter().map(OsString::from).collect(),
-            env: self.environment(&launch),
+            env: self.environment(&launch, notify.as_ref()),
             cwd: match &launch.plan.cwd {
                 Some(cwd) => self.config.home.join(cwd),
                 None => self.config.home.clone(),
@@ -239,7 +247,23 @@ impl Inner {
         let starting = self.host.spawn(spec);
         drop(launch.turn.take());
         let process = starting.await?;
-        Ok(self.begun(&launch, &marker, process, log, fifos))
+        let told = notify.map(|socket| told::listen(socket, process.clone()));
+        Ok(self.begun(&launch, &marker, process, told, (log, fifos)))
+    }
+
+    /// Where a run that tells by itself that it is ready does so.
+    fn notify_socket(
+        &self,
+        launch: &Launch,
+        marker: &Marker,
+    ) -> Result<Option<NotifySocket>, String> {
+        match launch.plan.teller {
+            Teller::Login => Ok(None),
+            Teller::Itself => {
+                // In the run folder, which lies in memory where the system says so, and for few: it may be made here.
+                told::bind(&self.config.notify, &marker.to_string()).map(Some)
+            }
+        }
     }
 
     /// From here on nothing fails and nothing waits.
@@ -248,8 +272,8 @@ impl Inner {
         launch: &Launch,
         marker: &Marker,
         process: Arc<os::Process>,
-        log: RunLog,
-        fifos: Fifos,
+        told: Option<watch::Receiver<bool>>,
+        (log, fifos): (RunLog, Fifos),
     ) -> Arc<dyn Child> {
         log.started(process.pid());
         let main = process.main();
@@ -264,6 +288,7 @@ impl Inner {
         });
         Arc::new(HostChild {
             process,
+            told,
             log,
             fifos,
             live: self.live.clone(),
@@ -288,7 +313,11 @@ impl Inner {
         }
     }
 
-    fn environment(&self, launch: &Launch) -> Vec<(OsString, OsString)> {
+    fn environment(
+        &self,
+        launch: &Launch,
+        notify: Option<&NotifySocket>,
+    ) -> Vec<(OsString, OsString)> {
         let file = launch.env_file.iter().map(|(name, value)| (name, value));
         let own = file.chain(&launch.plan.env);
         let server = (self.config.server)();
@@ -297,6 +326,7 @@ impl Inner {
             own,
             &self.config.log_level,
             server.as_deref(),
+            notify.map(NotifySocket::path),
         )
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ports::{FileFacts, Plan};
+use crate::ports::{FileFacts, Plan, Teller};
 use logs::PlaneConfig;
 use os::HostConfig;
 use std::collections::BTreeMap;
@@ -32,6 +32,7 @@ impl World {
         let live = Arc::new(LiveRuns::open(&home.join("private")).unwrap().0);
         let config = SpawnConfig {
             plugins: home.join("plugins"),
+            notify: dir.path().join("notify"),
             private: home.join("private"),
             log_level: "warning".to_owned(),
             server: Arc::new(|| Some("unix:///s".to_owned())),
@@ -104,6 +105,7 @@ fn launch(name: &str, path: &Path) -> Launch {
             env_file: None,
             cwd: None,
             instance_of: None,
+            teller: Teller::default(),
         },
         env_file: Vec::new(),
         turn: None,
@@ -326,4 +328,28 @@ async fn what_was_left_is_known_without_its_record() {
             .await
             .unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_run_that_tells_that_it_is_ready_is_heard() {
+    let world = World::new();
+    // It lives on as who told, so that it can be seen to be of the tree.
+    let path = world.script(
+        "prog",
+        "exec python3 -c 'import os,socket,time; s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM); s.sendto(b\"READY=1\",os.environ[\"NOTIFY_SOCKET\"]); time.sleep(600)'",
+    );
+    let mut launch = launch("east", &path);
+    assert_eq!(launch.plan.teller, Teller::Login);
+    launch.plan.teller = Teller::Itself;
+    let child = world.processes.spawn(launch).await.unwrap();
+    let sockets = || {
+        let entries = std::fs::read_dir(world.dir.path().join("notify"));
+        entries.unwrap().count()
+    };
+    assert_eq!(sockets(), 1);
+    let told = child.told_ready().unwrap();
+    tokio::time::timeout(PATIENCE, told).await.unwrap();
+    child.kill().unwrap();
+    child.tree_ended().await;
+    until("its socket is removed", || sockets() == 0).await;
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ports::Plan;
+use crate::ports::{Plan, Teller};
 use std::os::unix::fs::symlink;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ fn plans(instances: &[(&str, &str)]) -> Plans {
         env_file: None,
         cwd: None,
         instance_of: instance_of.map(str::to_owned),
+        teller: Teller::default(),
     };
     Plans {
         default: plan(None),

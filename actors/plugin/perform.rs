@@ -237,6 +237,15 @@ impl Drop for Promise {
 
 /// Posts to the seat what becomes of a child; runs until its tree is gone.
 pub(super) fn watch(seat: Arc<Seat>, run: Run, child: Arc<dyn Child>) {
+    if let Some(told) = child.told_ready() {
+        let (seat, child) = (seat.clone(), child.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = told => seat.post(Event::Ready { run }),
+                _ = child.tree_ended() => {}
+            }
+        });
+    }
     tokio::spawn(async move {
         let status = child.main_ended().await;
         if !child.tree_is_gone() {

@@ -45,8 +45,8 @@ pub(super) struct Shelf {
     certs: PathBuf,
     /// Where our own token lies.
     own_token: PathBuf,
-    /// From this share of its life on a token is renewed.
-    renew_at: f64,
+    /// From this share of its life on a token is renewed; none = the core gives none.
+    renew_at: Option<f64>,
     /// None when plugins get no client certificates.
     notary: Option<Notary>,
     read: Mutex<Read>,
@@ -157,7 +157,7 @@ impl Shelf {
     pub(super) fn new(
         certs: PathBuf,
         own: &str,
-        renew_at: f64,
+        renew_at: Option<f64>,
         certificates: Option<ClientCertificates>,
     ) -> Self {
         Shelf {
@@ -167,6 +167,11 @@ impl Shelf {
             renew_at,
             read: Mutex::default(),
         }
+    }
+
+    /// Whether the core gives tokens.
+    pub(super) fn has_tokens(&self) -> bool {
+        self.renew_at.is_some()
     }
 
     /// Where the token of a plugin lies.
@@ -233,18 +238,25 @@ impl Shelf {
         let certified = certified
             .map(|(notary, files)| notary.see_to(files, id, pair.public(), &paths.cert, now));
         let key = pair.public_text();
-        let token = match files::read_token(&paths.token) {
-            Ok(token) => {
+        let found = self
+            .renew_at
+            .map(|renew_at| (renew_at, files::read_token(&paths.token)));
+        let token = match found {
+            // Nobody asks for one, so there is nothing to look at ever.
+            None => TokenState::Valid {
+                renew_after: UnixTime(i64::MAX),
+            },
+            Some((renew_at, Ok(token))) => {
                 let owner = TokenOwner {
                     client_id: id.as_str(),
                     public_text: &key,
                     hub_public_text: hub,
                 };
-                judge_token(token.expose(), owner, now, self.renew_at)
+                judge_token(token.expose(), owner, now, renew_at)
             }
-            Err(error @ TokenFileError::Nats { .. }) => return Err(in_words(&error)),
+            Some((_, Err(error @ TokenFileError::Nats { .. }))) => return Err(in_words(&error)),
             // Whatever is there instead, a new token takes its place, or says why it cannot.
-            Err(error @ (TokenFileError::Empty { .. } | TokenFileError::File(_))) => {
+            Some((_, Err(error @ (TokenFileError::Empty { .. } | TokenFileError::File(_))))) => {
                 let token = Token::Useless(in_words(&error));
                 let found = OnDisk {
                     key,

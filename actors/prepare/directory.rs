@@ -6,7 +6,7 @@
 //! - at most [`IN_FLIGHT`] calls of `addService` are under way.
 
 use crate::link::Link;
-use crate::ports::Accounts;
+use crate::ports::{Accounts, Unanswered};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +43,17 @@ pub(super) enum Silence {
     NoBus(String),
     /// It answered with an error, or not at all.
     Refused(String),
+    /// There is none.
+    NoService,
+}
+
+impl From<Unanswered> for Silence {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::NoService => Silence::NoService,
+            Unanswered::Failed(why) => Silence::Refused(why),
+        }
+    }
 }
 
 /// The accounts of the bus, with what is known of them.
@@ -71,7 +82,7 @@ struct Failure {
     answer: u64,
     /// On which connection.
     generation: u64,
-    why: String,
+    why: Unanswered,
 }
 
 impl Directory {
@@ -96,7 +107,7 @@ impl Directory {
 
     /// A new token for our own login, never an empty one.
     pub(super) async fn refresh(&self) -> Result<String, String> {
-        let token = self.accounts.refresh().await?;
+        let token = self.accounts.refresh().await.map_err(|it| it.to_string())?;
         if token.trim().is_empty() {
             return Err("the auth service answered refresh without a token".to_owned());
         }
@@ -113,7 +124,7 @@ impl Directory {
                 && failure.answer > came_after
                 && failure.generation == generation
             {
-                return Err(Silence::Refused(failure.why.clone()));
+                return Err(failure.why.clone().into());
             }
             let answered = self.accounts.profiles().await;
             let answer = 1 + self.answers.fetch_add(1, Ordering::SeqCst);
@@ -137,7 +148,7 @@ impl Directory {
                         generation,
                         why: why.clone(),
                     });
-                    return Err(Silence::Refused(why));
+                    return Err(why.into());
                 }
             }
         }
@@ -157,10 +168,7 @@ impl Directory {
         let token = {
             // Never closed, so there is always a permit to come.
             let _permit = self.calls.acquire().await;
-            self.accounts
-                .add_service(id, key)
-                .await
-                .map_err(Silence::Refused)?
+            self.accounts.add_service(id, key).await?
         };
         if token.trim().is_empty() {
             let why = "the auth service answered addService without a token".to_owned();

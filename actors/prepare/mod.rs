@@ -7,6 +7,7 @@
 //!   connection serves all of them;
 //! - with `createPluginCred: false` neither bus nor certs folder is looked at.
 
+mod authority;
 mod certificate;
 mod changes;
 mod clock;
@@ -15,6 +16,7 @@ mod directory;
 mod ends;
 mod envfile;
 mod foreign;
+mod ours;
 mod own;
 mod renew;
 mod settings;
@@ -22,6 +24,7 @@ mod stamp;
 #[cfg(test)]
 mod tests;
 
+pub use authority::PlainCore;
 pub use certificate::ClientCertificates;
 pub use foreign::{FindForeign, Sought};
 pub use own::OwnLogin;
@@ -32,6 +35,7 @@ use crate::link::Link;
 use crate::ports::{
     Accounts, BoxFuture, Changed, Kind, Look, Plan, Preparation, Preparer, Renewer, Whose,
 };
+use certificate::Certified;
 use changes::Changes;
 use clock::WallClock;
 use credentials::{OnDisk, Shelf, Token};
@@ -39,11 +43,11 @@ use creds::UnixTime;
 use directory::{Directory, Silence, Standing};
 use ends::Ends;
 use foreign::Patrol;
-use own::{Own, OwnToken};
+use own::Own;
 use renew::{Found, Waiting};
 use settings::{InOrder, Places};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use supervision::PluginId;
 use supervision::credential::Outcome;
@@ -52,6 +56,13 @@ use tokio::sync::watch;
 
 /// Certificates are looked at so often for their end.
 const DAILY: Duration = Duration::from_secs(24 * 3600);
+
+/// What there is to say of a plain broker.
+const NO_SERVICE: &str = "this hub has no auth service";
+
+/// A plugin with a certificate of the CA before.
+const AWAITS_RESTART: &str =
+    "the CA is new, and the core goes by it when it starts again: restart the launcher";
 
 /// What the preparer needs to know of the hub.
 #[derive(Debug, Clone)]
@@ -64,6 +75,8 @@ pub struct PrepareConfig {
     pub home: PathBuf,
     /// Whether plugins get credentials (`createPluginCred`), and how.
     pub credentials: Credentials,
+    /// What is needed of a core of ours that has no auth service; none = it has one, or is not ours.
+    pub plain_core: Option<PlainCore>,
     /// Our own login.
     pub own: OwnLogin,
 }
@@ -79,6 +92,8 @@ pub enum Credentials {
         certs: PathBuf,
         /// From which share of its life on a token is renewed; 0 to 1.
         renew_at: f64,
+        /// Whether the core gives tokens; otherwise it knows plugins by their certificates.
+        tokens: bool,
         /// How client certificates are made beside; none = not.
         certificates: Option<ClientCertificates>,
     },
@@ -92,6 +107,8 @@ pub struct DiskPreparer {
 struct Inner {
     places: Arc<Places>,
     shelf: Option<Arc<Shelf>>,
+    /// One at a time, so that nothing is made twice.
+    plain_core: Option<Arc<Mutex<PlainCore>>>,
     directory: Directory,
     desk: Desk,
     patrol: Patrol,
@@ -125,10 +142,16 @@ impl DiskPreparer {
             Credentials::Made {
                 certs,
                 renew_at,
+                tokens,
                 certificates,
             } => {
                 let own = &config.own.login;
-                Some(Arc::new(Shelf::new(certs, own, renew_at, certificates)))
+                Some(Arc::new(Shelf::new(
+                    certs,
+                    own,
+                    tokens.then_some(renew_at),
+                    certificates,
+                )))
             }
         };
         let inner = Inner {
@@ -138,6 +161,7 @@ impl DiskPreparer {
                 home: config.home,
             }),
             shelf,
+            plain_core: config.plain_core.map(|core| Arc::new(Mutex::new(core))),
             directory: Directory::new(accounts),
             desk,
             patrol: Patrol::new(finder),
@@ -260,8 +284,17 @@ impl Inner {
     ) -> impl Future<Output = Result<Seen, BlockReason>> + Send + 'static {
         let (places, readiness, id) = (self.places.clone(), self.readiness.clone(), id.clone());
         let shelf = self.shelf_for(kind);
+        let plain_core = match kind {
+            Kind::Core => self.plain_core.clone(),
+            Kind::Plugin => None,
+        };
         let seen = self.desk.ask(move || {
             let files = places.look(&id, kind, &plan)?;
+            if let Some(core) = plain_core {
+                locked(&core)
+                    .before_start(now())
+                    .map_err(BlockReason::Credentials)?;
+            }
             let credentials = shelf.and_then(|shelf| match look {
                 Look::Again => Some(shelf.look(&id, now())),
                 // Nothing is made for what somebody else may run.
@@ -330,8 +363,28 @@ impl Inner {
             None => self.on_disk(shelf, id).await?,
         };
         self.waiting.certificate(id, found.certified);
-        let standing = self.directory.standing(id, &found.key).await;
-        let standing = standing.map_err(|silence| without_token(shelf, id, &silence))?;
+        let by_certificate = match found.certified {
+            certified if serves(certified) => Ok(()),
+            Some(Certified::AwaitsServer) => Err(AWAITS_RESTART.to_owned()),
+            Some(Certified::Until(_) | Certified::Without | Certified::Failed) | None => {
+                Err(shelf.certificate_trouble())
+            }
+        };
+        if !shelf.has_tokens() {
+            by_certificate.map_err(|why| {
+                format!("it has no client certificate, by which alone this core knows it: {why}")
+            })?;
+            self.starts(shelf, id, &found.key);
+            return Ok(());
+        }
+        let standing = match self.directory.standing(id, &found.key).await {
+            Ok(standing) => standing,
+            Err(Silence::NoService) if by_certificate.is_ok() => {
+                self.starts(shelf, id, &found.key);
+                return Ok(());
+            }
+            Err(silence) => return Err(without_token(shelf, id, &silence)),
+        };
         match (standing, found.token) {
             (Standing::Person, _) => return Err(persons_account(id)),
             (Standing::Known, Token::Serves) => {}
@@ -365,69 +418,16 @@ impl Inner {
     }
 }
 
-impl Inner {
-    /// Looks at our own token, and renews it when it is due.
-    async fn keep_own_up(&self) -> Outcome {
-        let own = self.own.clone();
-        match self.desk.ask(move || own.look(now())).await {
-            Ok(OwnToken::Absent) => Outcome::InOrder(None),
-            Ok(OwnToken::Serves(next)) => Outcome::InOrder(Some(next)),
-            Ok(OwnToken::Due | OwnToken::Useless(_)) if !self.directory.is_connected() => {
-                Outcome::NeedsBus
-            }
-            Ok(OwnToken::Due | OwnToken::Useless(_)) => match self.own_replaced().await {
-                Ok(outcome) => outcome,
-                Err(why) => {
-                    tracing::warn!(
-                        "the launcher's own token could not be renewed: {why}; it is tried again"
-                    );
-                    Outcome::Failed
-                }
-            },
-            Err(_broken) => Outcome::Failed,
-        }
-    }
+fn locked(core: &Mutex<PlainCore>) -> MutexGuard<'_, PlainCore> {
+    // It never changes.
+    core.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    async fn own_replaced(&self) -> Result<Outcome, String> {
-        let token = self.directory.refresh().await?;
-        let own = self.own.clone();
-        let put = move || own.put(token).map(|()| own.look(now()));
-        match self.desk.ask(put).await {
-            Ok(Ok(OwnToken::Serves(next))) => {
-                tracing::info!("the launcher's own token was renewed");
-                Ok(Outcome::InOrder(Some(next)))
-            }
-            Ok(Ok(OwnToken::Absent)) => Ok(Outcome::InOrder(None)),
-            Ok(Ok(OwnToken::Due | OwnToken::Useless(_))) => {
-                Err("the one that the auth service gave is no better".to_owned())
-            }
-            Ok(Err(why)) => Err(why),
-            Err(broken) => Err(broken.to_string()),
-        }
-    }
-
-    /// Warns of the certificates that end soon.
-    async fn warn_of_ends(&self) -> Outcome {
-        let (ends, own, shelf) = (self.ends.clone(), self.own.clone(), self.shelf.clone());
-        let look = move || {
-            let kept = |id: &str| {
-                let id = PluginId::new(id).ok();
-                shelf
-                    .as_ref()
-                    .zip(id)
-                    .is_some_and(|(shelf, id)| shelf.is_kept_up(&id))
-            };
-            ends.warnings(&own.plan.certs, kept, own.plan.renew_at, now())
-        };
-        match self.desk.ask(look).await {
-            Ok(warnings) => {
-                for warning in warnings {
-                    tracing::warn!("{warning}");
-                }
-                Outcome::InOrder(Some(DAILY))
-            }
-            Err(_broken) => Outcome::Failed,
-        }
+/// Whether a login can be proved by a certificate.
+fn serves(certified: Option<Certified>) -> bool {
+    match certified {
+        Some(Certified::Until(_)) => true,
+        Some(Certified::AwaitsServer | Certified::Without | Certified::Failed) | None => false,
     }
 }
 
@@ -447,8 +447,12 @@ fn now() -> UnixTime {
 fn without_token(shelf: &Shelf, id: &PluginId, silence: &Silence) -> String {
     let token = shelf.token_path(id);
     let (why, then) = match silence {
-        Silence::NoBus(why) => (why, "it is tried again when the bus is there"),
-        Silence::Refused(why) => (why, "it is tried again"),
+        Silence::NoBus(why) => (why.as_str(), "it is tried again when the bus is there"),
+        Silence::Refused(why) => (why.as_str(), "it is tried again"),
+        Silence::NoService => (
+            NO_SERVICE,
+            "it is tried again; with a client certificate beside its key it starts without a token",
+        ),
     };
     let token = token.display();
     format!("its token {token} cannot be checked or fetched: {why}; {then}")

@@ -6,7 +6,7 @@
 use super::certificate::Certified;
 use super::credentials::{OnDisk, Shelf, Token};
 use super::directory::{Silence, Standing};
-use super::{Inner, now, persons_account};
+use super::{Inner, NO_SERVICE, now, persons_account, serves};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,6 +39,7 @@ impl From<Silence> for Trouble {
         match silence {
             Silence::NoBus(why) => Trouble::NeedsBus(why),
             Silence::Refused(why) => Trouble::Failed(why),
+            Silence::NoService => Trouble::Failed(NO_SERVICE.to_owned()),
         }
     }
 }
@@ -181,11 +182,16 @@ impl Inner {
         id: &PluginId,
         found: OnDisk,
     ) -> Result<(), Trouble> {
+        if !shelf.has_tokens() {
+            return Ok(());
+        }
+        let certified = found.certified;
         let OnDisk { key, token, .. } = found;
         let standing = match (self.directory.standing(id, &key).await, &token) {
             (Ok(standing), _) => standing,
             // Whether the hub still knows it is looked at when there is a bus again.
             (Err(_), Token::Serves) => return Ok(()),
+            (Err(Silence::NoService), _) if serves(certified) => return Ok(()),
             (Err(silence), Token::Due | Token::Useless(_)) => return Err(silence.into()),
         };
         match (standing, token) {

@@ -2,6 +2,7 @@ mod renewal;
 
 use super::*;
 use crate::link::Link;
+use crate::ports::Unanswered;
 use bus::wire::ClientProfile;
 use creds::token::{Claims, sign};
 use creds::{KeyPair, keys};
@@ -83,19 +84,19 @@ impl Accounts for Holder {
         self.0.link.subscribe()
     }
 
-    fn profiles(&self) -> BoxFuture<Result<Vec<ClientProfile>, String>> {
+    fn profiles(&self) -> BoxFuture<Result<Vec<ClientProfile>, Unanswered>> {
         let fake = self.0.clone();
         Box::pin(async move {
             fake.asked.fetch_add(1, Ordering::SeqCst);
             tokio::task::yield_now().await;
             match &*fake.failure.lock().unwrap() {
-                Some(why) => Err(why.clone()),
+                Some(why) => Err(Unanswered::Failed(why.clone())),
                 None => Ok(fake.clients.lock().unwrap().values().cloned().collect()),
             }
         })
     }
 
-    fn add_service(&self, id: &PluginId, key: &str) -> BoxFuture<Result<String, String>> {
+    fn add_service(&self, id: &PluginId, key: &str) -> BoxFuture<Result<String, Unanswered>> {
         let (fake, id, key) = (self.0.clone(), id.to_string(), key.to_owned());
         Box::pin(async move {
             fake.added.fetch_add(1, Ordering::SeqCst);
@@ -104,7 +105,7 @@ impl Accounts for Holder {
             tokio::task::yield_now().await;
             fake.adding.fetch_sub(1, Ordering::SeqCst);
             if let Some(why) = &*fake.failure.lock().unwrap() {
-                return Err(why.clone());
+                return Err(Unanswered::Failed(why.clone()));
             }
             let profile = FakeAccounts::profile(&id, "service", &key);
             fake.clients.lock().unwrap().insert(id.clone(), profile);
@@ -112,10 +113,12 @@ impl Accounts for Holder {
         })
     }
 
-    fn refresh(&self) -> BoxFuture<Result<String, String>> {
+    fn refresh(&self) -> BoxFuture<Result<String, Unanswered>> {
         let key = self.0.own_key.lock().unwrap().clone();
         let token = key.map(|key| self.0.token("launcher", &key));
-        Box::pin(async move { token.ok_or_else(|| "nobody knows us".to_owned()) })
+        Box::pin(
+            async move { token.ok_or_else(|| Unanswered::Failed("nobody knows us".to_owned())) },
+        )
     }
 }
 
@@ -230,6 +233,7 @@ fn preparer(
         Credentials::Made {
             certs: dir.join("certs"),
             renew_at: 0.66,
+            tokens: true,
             certificates: Some(ClientCertificates {
                 life: Duration::from_secs(24 * 3600),
                 renew_at: 0.5,
@@ -244,6 +248,7 @@ fn preparer(
         core: Some(dir.join("bin/mqttcore")),
         home: dir.to_owned(),
         credentials,
+        plain_core: None,
         own: OwnLogin {
             certs: dir.join("certs"),
             login: "launcher".to_owned(),
@@ -268,6 +273,7 @@ fn plan() -> Plan {
         env_file: None,
         cwd: None,
         instance_of: None,
+        teller: crate::ports::Teller::default(),
     }
 }
 

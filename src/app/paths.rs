@@ -21,6 +21,9 @@ const SYSTEM_HOME: &str = "/var/lib/hiveot";
 /// Homes below these folders have the system layout.
 const SYSTEM_ROOTS: [&str; 2] = ["/usr", "/opt"];
 
+/// Where servers are that an ordinary user's `PATH` does not name.
+const SERVERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
 /// The longest client id, in characters; as that of a plugin's.
 const MAX_CLIENT_ID: usize = supervision::ids::MAX_ID_CHARS;
 
@@ -234,14 +237,41 @@ impl Folders {
         absolute(path, &self.config, self.user_home.as_deref())
     }
 
-    /// Finds the core's file: in `bin`, then where spec §3 says.
+    /// Finds a program of the hub by its file name: in `bin`, then where spec §3 says.
     ///
     /// # Errors
     /// With the original's text (HP 1.5) when it is nowhere; the path is that in `bin`.
     pub fn find_core(&self, core_bin: &str) -> Result<PathBuf, CoreNotFound> {
+        self.find_among(core_bin, std::iter::empty())
+    }
+
+    /// As [`Folders::find_core`], then in `search` (the value of `PATH`) and where servers are that are not in an ordinary
+    /// user's; an absolute path is only looked for there.
+    ///
+    /// # Errors
+    /// As there; the path is that in `bin`, or the absolute one.
+    pub fn find_any_core(
+        &self,
+        core_bin: &str,
+        search: Option<&OsStr>,
+    ) -> Result<PathBuf, CoreNotFound> {
+        let search: Vec<PathBuf> = search
+            .map(|search| std::env::split_paths(search).collect())
+            .unwrap_or_default();
+        // Relative entries of PATH depend on where the launcher was started.
+        let search = search.into_iter().filter(|folder| folder.is_absolute());
+        self.find_among(core_bin, search.chain(SERVERS.map(PathBuf::from)))
+    }
+
+    fn find_among(
+        &self,
+        core_bin: &str,
+        further: impl Iterator<Item = PathBuf>,
+    ) -> Result<PathBuf, CoreNotFound> {
         let first = self.bin.join(core_bin);
         std::iter::once(first.clone())
             .chain(self.more_bins.iter().map(|bin| bin.join(core_bin)))
+            .chain(further.map(|folder| folder.join(core_bin)))
             .find(|path| path.is_file())
             .ok_or(CoreNotFound { path: first })
     }

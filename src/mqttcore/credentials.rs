@@ -5,7 +5,7 @@
 //! everything else and replaced in one step; no network is asked for names (T26).
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -131,7 +131,7 @@ pub fn server_names(configured: Option<&str>) -> Names {
         .ok()
         .and_then(|name| name.into_string().ok())
         .unwrap_or_default();
-    let outbound = outbound_address();
+    let outbound = ca::outbound_address();
     let given = configured.and_then(|host| host.parse::<IpAddr>().ok());
     let addresses: Vec<IpAddr> = outbound.into_iter().chain(given).collect();
     let host = match (configured, outbound) {
@@ -149,12 +149,6 @@ pub fn server_names(configured: Option<&str>) -> Names {
         },
         certificate: ServerNames::new(name, &addresses),
     }
-}
-
-fn outbound_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect(SocketAddr::from(([1, 1, 1, 1], 80))).ok()?;
-    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
 }
 
 /// What TLS clients are shown, and which CA theirs are to be of.

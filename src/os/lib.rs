@@ -32,6 +32,7 @@ mod spawn_error;
 pub mod sweep;
 mod sys;
 pub mod table;
+pub mod told;
 mod tree;
 pub mod usage;
 

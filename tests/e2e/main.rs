@@ -14,6 +14,7 @@ mod messages;
 #[path = "../common/packets.rs"]
 mod packets;
 mod people;
+mod plain;
 mod survival;
 mod texts;
 mod wire;

@@ -310,7 +310,7 @@ async fn near_the_end_of_the_ca_certificates_are_not_made_without_end() {
 #[tokio::test]
 async fn what_the_clock_judged_is_judged_again_when_it_is_set() {
     let world = World::new();
-    let shelf = Shelf::new(world.certs(), "launcher", 0.66, None);
+    let shelf = Shelf::new(world.certs(), "launcher", Some(0.66), None);
     let id = PluginId::new("a").unwrap();
     world.ready("a").await;
     let later = now().after(DAY * 3650);

@@ -3,6 +3,7 @@
 //! Invariants: a [`Config`] only holds values that were checked; each key that is accepted has an effect; a file with
 //! any problem gives no [`Config`] at all.
 
+mod core;
 mod decode;
 pub mod problem;
 mod read;
@@ -13,12 +14,13 @@ mod tree;
 mod values;
 mod yaml;
 
+pub use core::{CoreAuth, CoreConfig, CoreReady, CoreSearch};
 pub use problem::{Problem, Problems};
 pub use read::{MAX_SIZE, load, load_or_sample, parse, without_file};
 
 use crate::app::launcher::LogLevel;
 use crate::app::paths::{Folders, PathError};
-use actors::ports::{Plan, Plans};
+use actors::ports::{Plan, Plans, Teller};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,8 +38,8 @@ pub struct Config {
     pub log_level: Option<LogLevel>,
     /// `logtofile`: the launcher's own log in `logs/launcher.log`.
     pub log_to_file: bool,
-    /// `corebin` or `runtime`: file name of the core; none = no core.
-    pub core_bin: Option<String>,
+    /// `corebin` or `runtime`: the core; none = no core.
+    pub core: Option<CoreConfig>,
     /// `logplugins` or `logPlugins`: plugins' output goes to `logs/{id}.log`.
     pub log_plugins: bool,
     /// `attachstderr`: plugins' error output is copied to the launcher's.
@@ -67,7 +69,7 @@ impl Default for Config {
         Config {
             log_level: None,
             log_to_file: true,
-            core_bin: None,
+            core: None,
             log_plugins: true,
             attach_stderr: true,
             attach_stdout: false,
@@ -171,12 +173,20 @@ impl Config {
             env_file: env_file.map(|path| folders.in_config(path)).transpose()?,
             cwd: cwd.map(|path| folders.in_home(path)).transpose()?,
             instance_of: plugin.instance_of.clone(),
+            teller: Teller::default(),
         })
     }
 
     /// The core's: it is ready when somebody has logged in, and it is never long away (spec §7).
     fn core_plan(&self, mut plan: Plan) -> Plan {
         plan.rules.ready = ReadyRule::Told;
+        if let Some(core) = &self.core {
+            plan.args.clone_from(&core.args);
+            plan.teller = match core.ready {
+                CoreReady::Notify => Teller::Itself,
+                CoreReady::Bus => Teller::Login,
+            };
+        }
         plan.rules.restart.max_delay = plan.rules.restart.max_delay.min(CORE_MAX_DELAY);
         plan
     }

@@ -114,7 +114,7 @@ fn write_new(path: &Path, text: &str) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::config::{Config, parse};
+    use crate::app::config::{Config, CoreConfig, parse};
     use crate::app::paths::{Overrides, Surroundings};
     use supervision::PluginId;
 
@@ -135,10 +135,10 @@ mod tests {
     #[test]
     fn the_sample_is_right_and_shows_the_defaults() {
         let config = config_of(SAMPLE);
-        assert_eq!(config.core_bin.as_deref(), Some("mqttcore"));
+        assert_eq!(config.core, Some(CoreConfig::named("mqttcore")));
         assert_eq!(config.autostart, [PluginId::new("counter").expect("id")]);
         let shown = Config {
-            core_bin: None,
+            core: None,
             autostart: Vec::new(),
             log_level: None,
             ..config
@@ -163,7 +163,7 @@ mod tests {
             .collect();
         let config = config_of(&uncommented.join("\n"));
         let shown = Config {
-            core_bin: None,
+            core: None,
             autostart: Vec::new(),
             log_level: None,
             plugins: Default::default(),

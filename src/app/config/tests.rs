@@ -90,15 +90,15 @@ fn every_problem_is_told_with_its_place() {
             ],
         ),
         (
-            "logLevel: inf\nlogtofile: maybe\nattachstderr: \"true\"\nautorestart: 1\ncreatePluginCred: [yes]\ncorebin: {bin: x}\n",
+            "logLevel: inf\nlogtofile: maybe\nattachstderr: \"true\"\nautorestart: 1\ncreatePluginCred: [yes]\ncorebin: [x]\n",
             vec![
                 "l:1:11: logLevel: has the value 'inf'; expected one of debug info warning warn error; did you mean info?".to_owned(),
                 "l:2:12: logtofile: has the value 'maybe'; expected true or false".to_owned(),
                 "l:3:15: attachstderr: has the value 'true'; expected true or false".to_owned(),
                 "l:4:14: autorestart: has the value '1'; expected true or false".to_owned(),
                 "l:5:19: createPluginCred: has a list; expected true or false".to_owned(),
-                "l:6:10: corebin: has a map; expected the file name of a program in the bin folder, like mqttcore (the map \
-                 form is not supported by this version)".to_owned(),
+                "l:6:10: corebin: has a list; expected the file name of a program in the bin folder, like mqttcore, or for another \
+                 broker a map with bin, args, url, auth and ready".to_owned(),
             ],
         ),
         (
@@ -107,8 +107,8 @@ fn every_problem_is_told_with_its_place() {
                 "l:1:19: autostart[2]: lists 'a' again, first in line 1; expected each plugin once".to_owned(),
                 "l:2:1: autostart: is written twice, first in line 1; expected each key once".to_owned(),
                 "l:4:1: logPlugins: means the same as logplugins in line 3; expected one of the two".to_owned(),
-                "l:5:10: corebin: has the value '../x'; expected the file name of a program in the bin folder, like mqttcore \
-                 (the map form is not supported by this version)".to_owned(),
+                "l:5:10: corebin: has the value '../x'; expected the file name of a program in the bin folder, like mqttcore, or for another \
+                 broker a map with bin, args, url, auth and ready".to_owned(),
                 "l:6:1: runtime: means the same as corebin in line 5; expected one of the two".to_owned(),
             ],
         ),
@@ -253,7 +253,7 @@ fn words_are_taken_as_they_are_written() {
         "corebin: \"\"\nlogLevel: warn\nlogPlugins: off\nautostart: [1wire, b: my.tool, true]\n\
          plugins:\n  b:\n    args: [--poll, 60, no, \"\", 0x1F, 1.50]\n    env: {COUNTRY: no, N: 0o17, EMPTY: \"\"}\n",
     );
-    assert_eq!(config.core_bin, None);
+    assert_eq!(config.core, None);
     assert!(!config.log_plugins);
     assert_eq!(
         config.log_level.as_ref().map(LogLevel::as_str),
@@ -267,8 +267,8 @@ fn words_are_taken_as_they_are_written() {
     assert_eq!(b.env["EMPTY"], "");
     assert_eq!(b.instance_of.as_deref(), Some("my.tool"));
     assert_eq!(
-        good("runtime: mqttcore").core_bin.as_deref(),
-        Some("mqttcore")
+        good("runtime: mqttcore").core,
+        Some(CoreConfig::named("mqttcore"))
     );
 }
 

@@ -102,7 +102,17 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
 
 /// Whether a name is the core's: its id, or a file among the hub's programs that is no plugin (T41).
 fn is_core(name: &str, folders: &Folders) -> bool {
-    name == "core" || folders.bin.join(name).is_file() && !folders.plugins.join(name).exists()
+    if name == "core" {
+        return true;
+    }
+    let is_program = folders.bin.join(name).is_file()
+        // A plain broker may be anywhere.
+        || folders.run.join(bus::hub::BUS_URL_FILE).exists()
+            && !name.contains('/')
+            && folders
+                .find_any_core(name, std::env::var_os("PATH").as_deref())
+                .is_ok();
+    is_program && !folders.plugins.join(name).exists()
 }
 
 fn folders(cli: &Cli) -> Result<Folders, Failure> {

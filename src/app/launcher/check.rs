@@ -123,14 +123,14 @@ fn check_folders(folders: &Folders, findings: &mut Findings) {
 }
 
 fn check_config(folders: &Folders, settings: &Settings, config: &Config, findings: &mut Findings) {
-    if let Some(core_bin) = &config.core_bin {
-        match folders.find_core(core_bin) {
+    if let Some(core) = &config.core {
+        match core.find(folders) {
             Err(missing) => {
                 let way_out = missing.way_out(folders);
                 findings.problems.push(format!("{missing}; {way_out}"));
             }
             Ok(path) => {
-                if let Err(unfit) = facts_of(&path, core_bin) {
+                if let Err(unfit) = facts_of(&path, core.name()) {
                     findings
                         .problems
                         .push(format!("the core cannot be started: {unfit}"));

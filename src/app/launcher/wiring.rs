@@ -3,7 +3,7 @@
 //! Invariant: what a killed predecessor left is ended before anything of ours can start (never two copies, spec §12).
 
 use super::{LogLevel, Settings};
-use crate::app::config::Config;
+use crate::app::config::{Config, CoreAuth};
 use crate::app::paths::Folders;
 use actors::bridge::{BridgeArgs, BusAccounts};
 use actors::control::{ControlArgs, Signals};
@@ -17,16 +17,22 @@ use actors::link::Link;
 use actors::memory::{DiskMemory, LiveRuns};
 use actors::news::News;
 use actors::ports::{Clock, FileFacts, Memory, Ports};
-use actors::prepare::{ClientCertificates, Credentials, DiskPreparer, OwnLogin, PrepareConfig};
+use actors::prepare::{
+    ClientCertificates, Credentials, DiskPreparer, OwnLogin, PlainCore, PrepareConfig,
+};
 use anyhow::{Context, anyhow};
 use bus::client::{Client, Endpoint, Options, connect_forever};
 use bus::topics::rpc_filter;
 use bus::wire::{MANAGE, READ};
+use creds::ca::ClientLife;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
+
+/// The login of the operator (HP 1.20).
+const ADMIN: &str = "admin";
 
 /// The unit of `creds.certDays`.
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -51,6 +57,39 @@ pub(super) struct After {
     live: Arc<LiveRuns>,
     processes: Arc<HostProcesses>,
     client: Client,
+    _left: BusUrl,
+}
+
+/// The URL of a bus that was named to us, left for `hubcli`; taken away when it is dropped.
+struct BusUrl(PathBuf);
+
+impl BusUrl {
+    /// Leaves the URL, or takes away what a predecessor left that was killed.
+    fn leave(folders: &Folders, places: &Places) -> anyhow::Result<Self> {
+        let left = BusUrl(folders.run.join(bus::hub::BUS_URL_FILE));
+        match places {
+            Places::Plain(url) | Places::Only(url) => {
+                let text = format!("{url}\n");
+                creds::atomic::write(&left.0, text.as_bytes(), 0o644)?;
+            }
+            Places::Usual => left.remove(),
+        }
+        Ok(left)
+    }
+
+    fn remove(&self) {
+        match std::fs::remove_file(&self.0) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!("{} cannot be removed: {error}", self.0.display()),
+        }
+    }
+}
+
+impl Drop for BusUrl {
+    fn drop(&mut self) {
+        self.remove();
+    }
 }
 
 impl After {
@@ -109,16 +148,16 @@ pub(super) async fn wire(
     let host = os::Host::start(os::HostConfig {
         home: folders.home.clone(),
     })?;
-    let server = server(settings)?;
+    let places = Places::of(settings, config)?;
     let run_began = Arc::new(Notify::new());
-    let bridge = bridge(folders, server.as_ref(), &run_began);
+    let bridge = bridge(folders, &places, &run_began);
     let desk = Desk::default();
     let processes = Arc::new(HostProcesses::new(
         Arc::new(host),
         plane.clone(),
         live.clone(),
         desk.clone(),
-        spawn_config(folders, config, level, server.as_ref()),
+        spawn_config(folders, config, level, &places),
     ));
     let plans = config.plans(folders)?;
     let core_path = core.as_ref().map(|file| file.path.clone());
@@ -132,6 +171,7 @@ pub(super) async fn wire(
         desk,
     ));
     let inventory = inventory::Folders::new(folders.plugins.clone(), core_path, &plans);
+    let left = BusUrl::leave(folders, &places)?;
     let hub = Hub::new(HubParts {
         ports: Ports {
             processes: processes.clone(),
@@ -156,6 +196,7 @@ pub(super) async fn wire(
         live,
         processes: processes.clone(),
         client: bridge.client.clone(),
+        _left: left,
     };
     Ok(Wired {
         hub,
@@ -173,8 +214,8 @@ fn control(signals: Signals) -> ControlArgs {
 }
 
 /// The way to the bus; tried from now on.
-fn bridge(folders: &Folders, server: Option<&Endpoint>, run_began: &Arc<Notify>) -> BridgeArgs {
-    let (client, incoming) = connect_forever(options(folders, server));
+fn bridge(folders: &Folders, places: &Places, run_began: &Arc<Notify>) -> BridgeArgs {
+    let (client, incoming) = connect_forever(options(folders, places));
     BridgeArgs {
         client,
         incoming: Arc::new(tokio::sync::Mutex::new(incoming)),
@@ -232,37 +273,63 @@ async fn take_over(
 
 /// The core's file; its absence ends the start with the original's words (HP 1.5).
 fn find_core(folders: &Folders, config: &Config) -> anyhow::Result<Option<FileFacts>> {
-    let Some(name) = &config.core_bin else {
+    let Some(core) = &config.core else {
         return Ok(None);
     };
-    let path = folders
-        .find_core(name)
+    let path = core
+        .find(folders)
         .map_err(|missing| anyhow!("{missing}\nhint: {}", missing.way_out(folders)))?;
-    let file = inventory::facts_of(&path, name)
+    let file = inventory::facts_of(&path, core.name())
         .map_err(|unfit| anyhow!("the core {} cannot be run: {unfit}", path.display()))?;
     Ok(Some(file))
 }
 
-fn server(settings: &Settings) -> anyhow::Result<Option<Endpoint>> {
-    let server = settings.server.as_deref().map(str::parse::<Endpoint>);
-    server.transpose().context("--server cannot be used")
+/// Where the bus is.
+enum Places {
+    /// Where a core of a hub's own folders is.
+    Usual,
+    /// There and nowhere else.
+    Only(Endpoint),
+    /// There, at a core that we run and that knows logins by their certificates only.
+    Plain(Endpoint),
 }
 
-fn options(folders: &Folders, server: Option<&Endpoint>) -> Options {
+impl Places {
+    /// What the command line says goes before the file.
+    fn of(settings: &Settings, config: &Config) -> anyhow::Result<Places> {
+        let given = settings.server.as_deref().map(str::parse::<Endpoint>);
+        if let Some(given) = given.transpose().context("--server cannot be used")? {
+            return Ok(Places::Only(given));
+        }
+        let core = config.core.as_ref();
+        let url = core.and_then(|core| core.url.clone());
+        Ok(match (core.map(|core| core.auth), url) {
+            (Some(CoreAuth::Certificate), Some(url)) => Places::Plain(url),
+            (Some(CoreAuth::Token) | None, Some(url)) => Places::Only(url),
+            (Some(CoreAuth::Certificate | CoreAuth::Token) | None, None) => Places::Usual,
+        })
+    }
+}
+
+fn options(folders: &Folders, places: &Places) -> Options {
     let me = &folders.client_id;
-    let credentials = bus::hub::credentials(&folders.certs, me);
+    let credentials = match places {
+        Places::Usual | Places::Only(_) => bus::hub::credentials(&folders.certs, me),
+        Places::Plain(_) => bus::hub::certificate_only(&folders.certs, me),
+    };
     let mut options = Options::new(me, Vec::new(), credentials)
         .subscribe(rpc_filter(me, MANAGE))
         .subscribe(rpc_filter(me, READ));
-    options.endpoints = match server {
-        Some(server) => bus::hub::only(server.clone()),
-        None => bus::hub::endpoints(&folders.run, None),
+    options.endpoints = match places {
+        Places::Only(server) | Places::Plain(server) => bus::hub::only(server.clone()),
+        Places::Usual => bus::hub::endpoints(&folders.run, None),
     };
     options
 }
 
 fn prepare_config(folders: &Folders, config: &Config, core: Option<PathBuf>) -> PrepareConfig {
     let after_server = core.is_some();
+    let plain_core = plain_core(folders, config);
     PrepareConfig {
         plugins: folders.plugins.clone(),
         core,
@@ -271,6 +338,7 @@ fn prepare_config(folders: &Folders, config: &Config, core: Option<PathBuf>) -> 
             Credentials::Made {
                 certs: folders.certs.clone(),
                 renew_at: config.creds.renew_at,
+                tokens: plain_core.is_none(),
                 certificates: config.creds.client_cert.then_some(ClientCertificates {
                     life: DAY * config.creds.cert_days,
                     renew_at: config.creds.renew_at,
@@ -280,6 +348,7 @@ fn prepare_config(folders: &Folders, config: &Config, core: Option<PathBuf>) -> 
         } else {
             Credentials::AreThere
         },
+        plain_core,
         own: OwnLogin {
             certs: folders.certs.clone(),
             login: folders.client_id.clone(),
@@ -288,18 +357,46 @@ fn prepare_config(folders: &Folders, config: &Config, core: Option<PathBuf>) -> 
     }
 }
 
+/// What a core needs that has no auth service and makes no certificates.
+fn plain_core(folders: &Folders, config: &Config) -> Option<PlainCore> {
+    let url = config.core.as_ref()?.plain_url()?;
+    let host = match url {
+        Endpoint::Tls { host, .. } => host.clone(),
+        Endpoint::Unix(_) | Endpoint::Abstract(_) => return None,
+    };
+    let hostname = nix::unistd::gethostname().ok();
+    Some(PlainCore {
+        certs: folders.certs.clone(),
+        hostname: hostname
+            .and_then(|name| name.into_string().ok())
+            .unwrap_or_default(),
+        host,
+        logins: vec![
+            (folders.client_id.clone(), "service"),
+            (ADMIN.to_owned(), ADMIN),
+        ],
+        life: ClientLife {
+            life: DAY * config.creds.cert_days,
+            renew_at: config.creds.renew_at,
+        },
+    })
+}
+
 fn spawn_config(
     folders: &Folders,
     config: &Config,
     level: &LogLevel,
-    server: Option<&Endpoint>,
+    places: &Places,
 ) -> SpawnConfig {
-    let core = Endpoint::Unix(folders.run.join(bus::hub::SOCKET));
-    let url = server.unwrap_or(&core).to_string();
+    let url = match places {
+        Places::Only(server) | Places::Plain(server) => server.to_string(),
+        Places::Usual => Endpoint::Unix(folders.run.join(bus::hub::SOCKET)).to_string(),
+    };
     SpawnConfig {
         home: folders.home.clone(),
         plugins: folders.plugins.clone(),
         private: folders.run_private(),
+        notify: folders.run.join("notify"),
         log_level: level.to_string(),
         server: Arc::new(move || Some(url.clone())),
         parallel: config.start.parallel,

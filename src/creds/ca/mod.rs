@@ -3,6 +3,7 @@
 //! Invariants: while `caCert.pem` exists nothing here makes another CA, except [`replace_ca`], which is asked for by name;
 //! a key is written before its certificate; a CA without its key still serves for verification.
 
+mod client;
 mod issue;
 mod server;
 
@@ -18,9 +19,11 @@ use crate::files::{CA_CERT, CA_KEY};
 use crate::keys::{self, KeyError, KeyFault, KeyPair};
 use crate::time::UnixTime;
 
+pub use client::{ClientLife, ClientOrigin, load_or_create_client};
 pub use issue::{CaIssuer, ClientSubject};
 pub use server::{
-    Server, ServerFiles, ServerNames, ServerOrigin, load_or_create_server, load_or_create_server_at,
+    Server, ServerFiles, ServerNames, ServerOrigin, load_or_create_server,
+    load_or_create_server_at, outbound_address,
 };
 
 /// Common name of a CA that the core makes (HP 1.18).
@@ -89,6 +92,16 @@ pub enum CaError {
     #[error("{path} {why} and cannot be renewed: {cause}")]
     NoServerCert {
         /// The server certificate's file.
+        path: PathBuf,
+        /// What is wrong with the present one.
+        why: &'static str,
+        /// Why none can be signed.
+        cause: String,
+    },
+    /// A client certificate is needed and cannot be signed.
+    #[error("{path} {why} and cannot be made: {cause}")]
+    NoClientCert {
+        /// The client certificate's file.
         path: PathBuf,
         /// What is wrong with the present one.
         why: &'static str,

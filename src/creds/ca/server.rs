@@ -3,7 +3,7 @@
 //! Invariants: `hubKey.pem` is made once and never replaced, as every token hangs on it (HP 1.16); `hubCert.pem` is replaced
 //! only by one that serves better, and not at all while the present one serves.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use super::issue::unique_addresses;
@@ -77,6 +77,14 @@ impl ServerNames {
                 .iter()
                 .all(|address| cert.addresses().contains(address))
     }
+}
+
+/// The address packets to the world would leave from, which needs a route but sends nothing; none without a route (T26).
+#[must_use]
+pub fn outbound_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect(SocketAddr::from(([1, 1, 1, 1], 80))).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
 }
 
 /// Where the server certificate came from, for one line in the log.

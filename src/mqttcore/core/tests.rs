@@ -1315,8 +1315,9 @@ async fn bus_client(
         .uid();
     let credentials = move || {
         Ok(bus::client::Credentials {
-            token: bus::client::Token::new(&token),
+            proofs: vec![bus::client::Proof::Token(bus::client::Token::new(&token))],
             ca_pem: Some(ca.clone()),
+            ca_file: "caCert.pem".into(),
             owner_uid,
         })
     };

@@ -130,6 +130,27 @@ pub const OF_CREDS: Keys<OfCreds> = Keys {
     later: &[],
 };
 
+/// Keys of the map form of `corebin`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfCore {
+    Args,
+    Auth,
+    Bin,
+    Ready,
+    Url,
+}
+
+pub const OF_CORE: Keys<OfCore> = Keys {
+    names: &[
+        ("args", OfCore::Args),
+        ("auth", OfCore::Auth),
+        ("bin", OfCore::Bin),
+        ("ready", OfCore::Ready),
+        ("url", OfCore::Url),
+    ],
+    later: &[],
+};
+
 /// Keys of block `restart`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OfRestart {

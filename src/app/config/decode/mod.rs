@@ -4,6 +4,7 @@
 //! tree, so the same file always gives the same.
 
 mod blocks;
+mod core;
 mod keys;
 mod plugins;
 mod reader;
@@ -49,7 +50,7 @@ impl Reader {
                 Top::LogToFile => self.switch(&at, &mut config.log_to_file),
                 Top::LogPlugins => self.switch(&at, &mut config.log_plugins),
                 Top::LogLevel => config.log_level = self.level(&at),
-                Top::CoreBin => config.core_bin = self.core_bin(&at),
+                Top::CoreBin => config.core = self.core(&at),
                 Top::Creds => self.creds(&at, &mut config.creds),
                 Top::Start => self.start(&at, &mut config.start),
                 Top::Stop => self.stop(&at, &mut config.stop),
@@ -81,20 +82,6 @@ impl Reader {
         }
         self.word(at, &LEVELS)?;
         text_of(at.node).and_then(LogLevel::strict)
-    }
-
-    fn core_bin(&mut self, at: &At<'_>) -> Option<String> {
-        let expected = "the file name of a program in the bin folder, like mqttcore (the map \
-                        form is not supported by this version)";
-        let text = self.text(at, expected)?;
-        if text.is_empty() {
-            return None;
-        }
-        if !is_file_name(text) {
-            self.wrong_value(at, expected);
-            return None;
-        }
-        Some(text.to_owned())
     }
 }
 

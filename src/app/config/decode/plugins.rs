@@ -150,7 +150,7 @@ impl Reader {
             self.problem(place, path, wrong, GOOD_ID);
             return None;
         }
-        if config.core_bin.as_deref() == Some(name) {
+        if config.core.as_ref().is_some_and(|core| core.name() == name) {
             let wrong = format!(
                 "{} is the core, which is started first anyway",
                 quoted(name)
@@ -167,7 +167,7 @@ impl Reader {
         }
     }
 
-    fn args(&mut self, at: &At<'_>) -> Vec<String> {
+    pub fn args(&mut self, at: &At<'_>) -> Vec<String> {
         let mut args = Vec::new();
         for (index, node) in self.items(at, "a list of arguments").iter().enumerate() {
             let path = at.path.item(index);
