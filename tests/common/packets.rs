@@ -69,6 +69,11 @@ impl Wire {
     pub fn connect(hub: &Hub, client: &str, user: &str, password: &[u8]) -> (Wire, Packet) {
         let stream = UnixStream::connect(hub.path("run/mqttcore.sock")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Wire::log_in(stream, client, user, password)
+    }
+
+    /// The same on an open connection.
+    pub fn log_in(stream: UnixStream, client: &str, user: &str, password: &[u8]) -> (Wire, Packet) {
         let mut wire = Wire { stream };
         // Header, flags, keep alive and properties as in the vector.
         let vector = raw("connect-hubcli");
@@ -86,7 +91,14 @@ impl Wire {
 
     pub fn admin(hub: &Hub) -> Wire {
         let token = std::fs::read(hub.path("certs/admin.token")).unwrap();
-        let (mut wire, answer) = Wire::connect(hub, CLIENT, "admin", &token);
+        let stream = UnixStream::connect(hub.path("run/mqttcore.sock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Wire::log_in_as_admin(stream, &token)
+    }
+
+    /// Logs in and subscribes to the inbox as the original's hubcli does.
+    pub fn log_in_as_admin(stream: UnixStream, token: &[u8]) -> Wire {
+        let (mut wire, answer) = Wire::log_in(stream, CLIENT, "admin", token);
         assert_eq!((answer.kind(), answer.body[1]), (2, 0), "{:?}", answer.body);
         wire.send(&raw("subscribe-inbox"));
         let suback = wire.receive();
@@ -117,12 +129,22 @@ impl Wire {
         Packet { first, body }
     }
 
+    /// Acknowledges a publication of QoS 1: the core waits for that after some.
+    pub fn acknowledge(&mut self, publication: &Packet) {
+        if publication.first & 0b110 == 0b010 {
+            let topic = usize::from(publication.body[0]) << 8 | usize::from(publication.body[1]);
+            let id = &publication.body[2 + topic..][..2];
+            self.send(&[0x40, 2, id[0], id[1]]);
+        }
+    }
+
     /// Sends a request and gives the reply: its content type, correlation and payload.
     pub fn ask(&mut self, packet: &[u8]) -> Reply {
         self.send(packet);
         loop {
             let packet = self.receive();
             if packet.kind() == 3 {
+                self.acknowledge(&packet);
                 return Reply::read(&packet);
             }
         }

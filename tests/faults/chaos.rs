@@ -2,6 +2,7 @@
 //!
 //! Invariant: the choices follow from a seed, which a failure shows; when the machine keeps time alike, so does the run.
 
+use crate::chance::Chance;
 use crate::hub::{Home, eventually, signal_pid};
 use std::fs;
 use std::time::Duration;
@@ -9,29 +10,9 @@ use std::time::Duration;
 const ROUNDS: usize = 14;
 const IDS: [&str; 4] = ["a", "b", "c", "d"];
 
-/// A small generator, good enough to choose (xorshift64).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
 #[test]
 fn whatever_is_killed_whenever_everything_is_back_once() {
-    let seed = std::env::var("CHAOS_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or_else(|| {
-        u64::from(std::process::id()) << 20
-            | u64::from(std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos())
-    });
-    println!("CHAOS_SEED={seed}");
-    let mut chance = Chance(seed | 1);
+    let mut chance = Chance::new(Chance::seed("CHAOS_SEED"));
     let home = Home::new(&format!(
         "corebin: mqttcore\nautostart: [{}]\nrestart: {{delay: 50ms, maxDelay: 200ms}}\nstop: {{grace: 1s}}\n",
         IDS.join(", ")
@@ -61,16 +42,14 @@ fn whatever_is_killed_whenever_everything_is_back_once() {
             }
             _ => {
                 for _ in 0..=chance.below(3) {
-                    if let Some(victim) = victims
-                        .get(usize::try_from(chance.below(victims.len().max(1) as u64)).unwrap())
-                    {
+                    if let Some(victim) = victims.get(chance.below(victims.len())) {
                         signal_pid(*victim, 9);
                     }
                 }
             }
         }
         // Not a wait for something: the moment of the next blow is to be any.
-        std::thread::sleep(Duration::from_millis(chance.below(150)));
+        std::thread::sleep(Duration::from_millis(chance.next() % 150));
     }
     hub.wait_for_bus();
     for id in ["a", "b", "c", "byhand", "mqttcore"] {

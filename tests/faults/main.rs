@@ -9,6 +9,9 @@
 
 mod bus;
 mod certs;
+#[path = "../common/chance.rs"]
+#[expect(dead_code, reason = "each suite uses its part")]
+mod chance;
 mod chaos;
 mod core;
 mod disk;
