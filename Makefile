@@ -13,7 +13,7 @@ EXAMPLE_PLUGIN := counter
 ADVISORY_DB ?= $(wildcard $(HOME)/.cargo/advisory-db)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install place build test lint audit bench mosquitto
+.PHONY: help run install place build test fuzz lint audit bench mosquitto
 # One after the other, also with -j: cargo locks its folder anyway.
 .NOTPARALLEL:
 
@@ -54,6 +54,13 @@ build:
 
 test: mosquitto ## Passes every test
 	@$(CARGO) test --workspace --locked --quiet
+
+# FUZZ_SEED=N: the same inputs again. A failure prints its seed and its input.
+FUZZ_ROUNDS ?= 1000000
+MUTATION_ROUNDS ?= 100000
+fuzz: ## Gives parsers and a running core odd input for long
+	@FUZZ_ROUNDS='$(FUZZ_ROUNDS)' $(CARGO) test --locked --quiet --test fuzz -- --nocapture
+	@MUTATION_ROUNDS='$(MUTATION_ROUNDS)' $(CARGO) test --locked --quiet --test core mutated -- --nocapture
 
 lint: ## Format, clippy, documentation, advisories
 	@$(CARGO) fmt --all --check
