@@ -212,10 +212,15 @@ impl Reply {
 
 /// A request like `list-request`, for another method and payload.
 pub fn request(topic: &str, payload: &[u8], packet_id: u16) -> Vec<u8> {
+    request_from(CLIENT, topic, payload, packet_id)
+}
+
+/// The same of another client, by its MQTT client id.
+pub fn request_from(client: &str, topic: &str, payload: &[u8], packet_id: u16) -> Vec<u8> {
     let mut properties = vec![0x03];
     properties.extend(text(b"json"));
     properties.push(0x08);
-    properties.extend(text(format!("_INBOX/{CLIENT}").as_bytes()));
+    properties.extend(text(format!("_INBOX/{client}").as_bytes()));
     properties.push(0x09);
     properties.extend(text(b"1698434814123456789"));
     let mut body = text(topic.as_bytes());

@@ -7,9 +7,10 @@
     reason = "in a test whatever does not go as expected is a finding"
 )]
 
+mod broker;
 #[path = "../common/chance.rs"]
-#[expect(dead_code, reason = "each suite uses its part")]
 mod chance;
+mod checks;
 #[path = "../common/hub.rs"]
 #[expect(dead_code, reason = "each suite uses its part")]
 mod hub;
@@ -17,4 +18,7 @@ mod mutated;
 #[path = "../common/packets.rs"]
 #[expect(dead_code, reason = "each suite uses its part")]
 mod packets;
+mod paho;
+mod restart;
+mod roles;
 mod server;

@@ -369,12 +369,12 @@ fn send(core: &Core, seed: u64, number: usize) -> bool {
     let what = format!("sequence {number}");
     match number % TLS_EACH {
         1 => {
-            let mut stream = core.tls(core.port(), None);
+            let mut stream = core.tls(core.port());
             let _ = pieces.iter().all(|piece| push(&mut stream, piece));
             finish_tls(&mut chance, stream, &what, false)
         }
         2 => {
-            let mut stream = core.tls(core.ws_port(), None);
+            let mut stream = core.tls(core.ws_port());
             let hello = "GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
                  Sec-WebSocket-Protocol: mqtt\r\n\r\n";
@@ -522,8 +522,8 @@ fn ten_thousand_mutated_sequences_harm_nobody() {
         answered > 10 && longest < MOST_WAIT,
         "{answered} replies, the slowest after {longest:?}"
     );
-    let mut last = core.admin();
-    last.ask(&request("rpc/auth/profile/getProfile/admin", b"", 9));
+    core.asker("admin")
+        .ask("rpc/auth/profile/getProfile", &serde_json::Value::Null);
 }
 
 /// Descriptors once they do not change any more.

@@ -3,7 +3,7 @@
 //! Invariant: it is ended with its test, and nothing of its home is left.
 
 use crate::hub::{Home, PATIENCE, eventually};
-use crate::packets::{Wire, length, raw, request, text};
+use crate::packets::{Wire, length, raw, request_from, text};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -12,9 +12,10 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 
 pub struct Core {
     pub home: Home,
@@ -37,11 +38,16 @@ impl Core {
 
     /// With more lines of `mqttserver`.
     pub fn with(more: &str) -> Core {
-        let home = Home::empty();
-        fs::write(home.path("config/mqttcore.yaml"), configuration(more)).unwrap();
-        let mut core = Core { home, child: None };
+        let mut core = Core::prepared(more);
         core.launch();
         core
+    }
+
+    /// Not started yet.
+    pub fn prepared(more: &str) -> Core {
+        let home = Home::empty();
+        fs::write(home.path("config/mqttcore.yaml"), configuration(more)).unwrap();
+        Core { home, child: None }
     }
 
     /// Starts it, and waits until it is ready.
@@ -152,8 +158,8 @@ impl Core {
         stream
     }
 
-    /// TLS to a port, with a client certificate and its key or without.
-    pub fn tls(&self, port: u16, own: Option<(&str, &str)>) -> Tls {
+    /// TLS to a port.
+    pub fn tls(&self, port: u16) -> Tls {
         let mut roots = rustls::RootCertStore::empty();
         let ca = CertificateDer::from_pem_file(self.path("certs/caCert.pem")).unwrap();
         roots.add(ca).unwrap();
@@ -161,16 +167,8 @@ impl Core {
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
-            .with_root_certificates(roots);
-        let config = match own {
-            None => config.with_no_client_auth(),
-            Some((cert, key)) => config
-                .with_client_auth_cert(
-                    vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()],
-                    PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
-                )
-                .unwrap(),
-        };
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         let name = ServerName::try_from("localhost").unwrap();
         let session = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -185,12 +183,26 @@ impl Core {
         Wire::log_in_as_admin(self.dial(), self.token("admin").as_bytes())
     }
 
-    /// Asks the auth service as admin; the reply's JSON.
-    pub fn ask_auth(&self, method: &str, args: &Value) -> Value {
-        ask(&mut self.admin(), &format!("rpc/auth/{method}/admin"), args)
+    /// A client of that login that asks, with its token or password.
+    pub fn asker(&self, login: &str) -> Asker {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let id = format!("{login}-asks-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let (mut wire, answer) =
+            Wire::log_in(self.dial(), &id, login, self.token(login).as_bytes());
+        assert_eq!((answer.kind(), answer.body[1]), (2, 0), "{login}");
+        let mut body = vec![0, 1, 0];
+        body.extend(text(format!("_INBOX/{id}").as_bytes()));
+        body.push(1);
+        wire.send(&packet(0x82, &body));
+        assert_eq!(wire.receive().body.last(), Some(&1));
+        Asker {
+            wire,
+            id,
+            login: login.to_owned(),
+        }
     }
 
-    /// Makes a client of any kind and role, and leaves its token beside the others.
+    /// Makes a client of any kind and role, and leaves its token beside the others: a password where it can have none.
     pub fn add(&self, kind: Kind, id: &str, role: &str) {
         let public = fs::read_to_string(self.path("certs/admin.pub")).unwrap();
         let (method, key) = match kind {
@@ -198,11 +210,65 @@ impl Core {
             Kind::Device => ("addDevice", "deviceID"),
             Kind::Service => ("addService", "serviceID"),
         };
-        let args = serde_json::json!({key: id, "pubKey": public, "role": role});
-        let reply = self.ask_auth(&format!("manageClients/{method}"), &args);
-        let token = reply["token"].as_str().unwrap();
-        assert!(!token.is_empty(), "{reply}");
-        fs::write(self.path(&format!("certs/{id}.token")), token).unwrap();
+        let mut args = serde_json::json!({key: id, "pubKey": public, "role": role});
+        if role.is_empty() {
+            args = serde_json::json!({key: id, "password": "some password"});
+        }
+        let reply = self
+            .asker("admin")
+            .ask(&format!("rpc/auth/manageClients/{method}"), &args);
+        let token = reply["token"].as_str().filter(|token| !token.is_empty());
+        fs::write(
+            self.path(&format!("certs/{id}.token")),
+            token.unwrap_or("some password"),
+        )
+        .unwrap();
+    }
+
+    /// A client certificate of the hub's CA and its key, as files.
+    pub fn client_certificate(&self, login: &str) -> (PathBuf, PathBuf) {
+        let key = creds::KeyPair::generate().unwrap();
+        let now = creds::UnixTime::from(std::time::SystemTime::now());
+        let ca = creds::ca::load_ca(&self.path("certs"), now).unwrap();
+        let subject = creds::ca::ClientSubject {
+            client_id: login,
+            unit: "user",
+        };
+        let hour = std::time::Duration::from_secs(3600);
+        let cert = ca
+            .issuer()
+            .unwrap()
+            .client(subject, key.public(), hour, now)
+            .unwrap();
+        let files = ["cert", "key"].map(|end| self.path(&format!("{login}.{end}.pem")));
+        fs::write(&files[0], cert).unwrap();
+        fs::write(&files[1], key.to_pem().expose()).unwrap();
+        let [cert, key] = files;
+        (cert, key)
+    }
+}
+
+/// A client with an inbox of its own.
+pub struct Asker {
+    pub wire: Wire,
+    id: String,
+    login: String,
+}
+
+impl Asker {
+    /// Asks; the reply must be no error.
+    pub fn ask(&mut self, method: &str, args: &Value) -> Value {
+        let payload = if args.is_null() {
+            String::new()
+        } else {
+            args.to_string()
+        };
+        let topic = format!("{method}/{}", self.login);
+        let reply = self
+            .wire
+            .ask(&request_from(&self.id, &topic, payload.as_bytes(), 9));
+        assert_eq!(reply.content_type, "json", "{topic}: {}", reply.text());
+        serde_json::from_slice(&reply.payload).unwrap_or_default()
     }
 }
 
@@ -236,18 +302,6 @@ pub fn memory_of(pid: i32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
     kilobytes.parse::<u64>().unwrap() * 1024
-}
-
-/// Asks; the reply must be no error.
-pub fn ask(wire: &mut Wire, topic: &str, args: &Value) -> Value {
-    let payload = if args.is_null() {
-        String::new()
-    } else {
-        args.to_string()
-    };
-    let reply = wire.ask(&request(topic, payload.as_bytes(), 9));
-    assert_eq!(reply.content_type, "json", "{topic}: {}", reply.text());
-    serde_json::from_slice(&reply.payload).unwrap_or_default()
 }
 
 /// A CONNECT as the original sends it.

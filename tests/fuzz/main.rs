@@ -38,9 +38,15 @@ pub struct Corpus {
 
 impl Corpus {
     /// From texts or bytes.
-    pub fn of<S: AsRef<[u8]>>(seeds: impl IntoIterator<Item = S>, words: &[&'static str]) -> Corpus {
+    pub fn of<S: AsRef<[u8]>>(
+        seeds: impl IntoIterator<Item = S>,
+        words: &[&'static str],
+    ) -> Corpus {
         Corpus {
-            seeds: seeds.into_iter().map(|seed| seed.as_ref().to_vec()).collect(),
+            seeds: seeds
+                .into_iter()
+                .map(|seed| seed.as_ref().to_vec())
+                .collect(),
             words: words.iter().map(|word| word.as_bytes()).collect(),
         }
     }
@@ -76,7 +82,9 @@ impl Corpus {
 /// Runs a target with every seed and then with what becomes of them; one of `cost` gets as many fewer.
 pub fn run(target: &str, cost: usize, corpus: &Corpus, mut check: impl FnMut(&[u8])) {
     let seed = Chance::seed("FUZZ_SEED");
-    let rounds = std::env::var("FUZZ_ROUNDS").ok().and_then(|text| text.parse().ok());
+    let rounds = std::env::var("FUZZ_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
     let rounds: usize = rounds.unwrap_or(ROUNDS) / cost;
     let name = target.bytes().fold(seed, |sum, byte| {
         sum.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte)
@@ -88,17 +96,27 @@ pub fn run(target: &str, cost: usize, corpus: &Corpus, mut check: impl FnMut(&[u
     for input in corpus.seeds.iter().cloned().chain(inputs) {
         let since = Instant::now();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(&input))) {
-            println!("{target} fails with FUZZ_SEED={seed} for {}", input.escape_ascii());
+            println!(
+                "{target} fails with FUZZ_SEED={seed} for {}",
+                input.escape_ascii()
+            );
             resume_unwind(panic);
         }
         let took = since.elapsed();
-        assert!(took < MOST_TIME, "{target} takes {took:?} for {}", input.escape_ascii());
+        assert!(
+            took < MOST_TIME,
+            "{target} takes {took:?} for {}",
+            input.escape_ascii()
+        );
     }
 }
 
 /// A golden vector's text.
 pub fn vectors(file: &str) -> serde_json::Value {
-    let path = format!("{}/tests/fixtures/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!(
+        "{}/tests/fixtures/vectors/{file}",
+        env!("CARGO_MANIFEST_DIR")
+    );
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
@@ -108,6 +126,8 @@ pub fn texts_of(value: &serde_json::Value) -> Vec<String> {
         serde_json::Value::String(text) => vec![text.clone()],
         serde_json::Value::Array(items) => items.iter().flat_map(texts_of).collect(),
         serde_json::Value::Object(items) => items.values().flat_map(texts_of).collect(),
-        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => Vec::new(),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {
+            Vec::new()
+        }
     }
 }

@@ -28,20 +28,25 @@ fn tokens() {
         parts[1].to_owned(),
         "...".to_owned(),
     ];
-    run("tokens", 4, &Corpus::of(seeds, &[".", "e30", "=", "eyJ", "-", "_", " ", "\n"]), |input| {
-        let text = String::from_utf8_lossy(input);
-        if let Ok(claims) = token::verify(&text, &hub, "launcher", NOW) {
-            assert_eq!(claims, expected, "another token is accepted");
-        }
-        assert!(token::verify(&text, &hub, "admin", NOW).is_err());
-        let _: Result<Claims, _> = token::peek(&text);
-        let owner = TokenOwner {
-            client_id: "launcher",
-            public_text: key,
-            hub_public_text: None,
-        };
-        let _ = judge_token(&text, owner, NOW, 0.66);
-    });
+    run(
+        "tokens",
+        4,
+        &Corpus::of(seeds, &[".", "e30", "=", "eyJ", "-", "_", " ", "\n"]),
+        |input| {
+            let text = String::from_utf8_lossy(input);
+            if let Ok(claims) = token::verify(&text, &hub, "launcher", NOW) {
+                assert_eq!(claims, expected, "another token is accepted");
+            }
+            assert!(token::verify(&text, &hub, "admin", NOW).is_err());
+            let _: Result<Claims, _> = token::peek(&text);
+            let owner = TokenOwner {
+                client_id: "launcher",
+                public_text: key,
+                hub_public_text: None,
+            };
+            let _ = judge_token(&text, owner, NOW, 0.66);
+        },
+    );
 }
 
 #[test]
@@ -50,8 +55,22 @@ fn claims() {
     let hub = KeyPair::generate().unwrap();
     let golden = vectors("credentials.json");
     let inside = golden["expected claims"].to_string();
-    let words = ["null", "\"exp\":", "1e300", "-1", "9223372036854775807", "\"iss\":1", "[]", "\"role\":\"\"", "\"clientID\""];
-    let seeds = [inside, "{}".to_owned(), "{\"exp\":18446744073709551615,\"iat\":-9}".to_owned()];
+    let words = [
+        "null",
+        "\"exp\":",
+        "1e300",
+        "-1",
+        "9223372036854775807",
+        "\"iss\":1",
+        "[]",
+        "\"role\":\"\"",
+        "\"clientID\"",
+    ];
+    let seeds = [
+        inside,
+        "{}".to_owned(),
+        "{\"exp\":18446744073709551615,\"iat\":-9}".to_owned(),
+    ];
     run("claims", 4, &Corpus::of(seeds, &words), |input| {
         let head = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9";
         let text = format!("{head}.{}.AAAA", base64url(input));
@@ -73,7 +92,10 @@ fn base64url(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - chunk.len()));
+        let bits = chunk
+            .iter()
+            .fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte))
+            << (8 * (3 - chunk.len()));
         for at in 0..=chunk.len() {
             text.push(char::from(LETTERS[bits >> (18 - 6 * at) & 63]));
         }
@@ -93,7 +115,20 @@ fn password_files() {
         "[]",
         r#"{"":{}}"#,
     ];
-    let words = ["{", "}", "\"a\":", "null", "\"clientID\":", "\"role\":", "1.5", "\"\\u0000\"", "PasswordHash", ",", "[", "\u{feff}"];
+    let words = [
+        "{",
+        "}",
+        "\"a\":",
+        "null",
+        "\"clientID\":",
+        "\"role\":",
+        "1.5",
+        "\"\\u0000\"",
+        "PasswordHash",
+        ",",
+        "[",
+        "\u{feff}",
+    ];
     run("passwords", 1, &Corpus::of(seeds, &words), |input| {
         let Ok(clients) = Clients::parse(input) else {
             return;
@@ -129,7 +164,18 @@ fn pems() -> Vec<String> {
 
 #[test]
 fn keys_and_certificates() {
-    let words = ["-----BEGIN ", "-----END ", "CERTIFICATE-----", "PRIVATE KEY-----", "\n", "\r\n", "=", "MII", "EC PRIVATE KEY", "AAAA"];
+    let words = [
+        "-----BEGIN ",
+        "-----END ",
+        "CERTIFICATE-----",
+        "PRIVATE KEY-----",
+        "\n",
+        "\r\n",
+        "=",
+        "MII",
+        "EC PRIVATE KEY",
+        "AAAA",
+    ];
     run("pem", 4, &Corpus::of(pems(), &words), |input| {
         let text = String::from_utf8_lossy(input);
         if let Ok(pair) = KeyPair::from_pem(&text) {
@@ -157,12 +203,17 @@ fn certificates_in_der() {
         .map(|certificate| certificate.der().to_vec())
         .collect();
     assert!(!seeds.is_empty());
-    run("der", 2, &Corpus::of(seeds, &["0\u{3}", "\0", "\u{7f}"]), |input| {
-        if let Ok(certificate) = Certificate::from_der(input) {
-            look_at(&certificate);
-        }
-        let _ = PublicKey::from_spki_der(input);
-    });
+    run(
+        "der",
+        2,
+        &Corpus::of(seeds, &["0\u{3}", "\0", "\u{7f}"]),
+        |input| {
+            if let Ok(certificate) = Certificate::from_der(input) {
+                look_at(&certificate);
+            }
+            let _ = PublicKey::from_spki_der(input);
+        },
+    );
 }
 
 fn look_at(certificate: &Certificate) {

@@ -7,8 +7,8 @@ use os::table::Stat;
 use std::path::Path;
 
 const WORDS: [&str; 26] = [
-    "\n", ": ", "- ", "{", "}", "[", "]", "&a ", "*a", "<<: *a", "!!str ", "|", ">-", "'", "\"", "#", "---\n", "...\n",
-    "? ", "~", "null", "yes", "1e9", "0x1f", "  ", "\t",
+    "\n", ": ", "- ", "{", "}", "[", "]", "&a ", "*a", "<<: *a", "!!str ", "|", ">-", "'", "\"",
+    "#", "---\n", "...\n", "? ", "~", "null", "yes", "1e9", "0x1f", "  ", "\t",
 ];
 
 /// Nine anchors, each ten times the former.
@@ -23,7 +23,9 @@ fn laughs() -> String {
 
 #[test]
 fn configurations_of_the_launcher() {
-    let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/launcher.yaml")).unwrap();
+    let shipped =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/launcher.yaml"))
+            .unwrap();
     let seeds = [
         shipped,
         "logLevel: info\ncorebin: mqttcore\nautostart: [a, b]\nrestart: {delay: 1s, maxDelay: 5m, jitter: 0.2}\n".to_owned(),
@@ -42,7 +44,10 @@ fn configurations_of_the_launcher() {
             Err(problems) => {
                 assert!(!problems.is_empty());
                 let length: usize = problems.iter().map(|problem| problem.wrong.len()).sum();
-                assert!(length < 64 * 1024 + 16 * input.len(), "{length} bytes of complaints");
+                assert!(
+                    length < 64 * 1024 + 16 * input.len(),
+                    "{length} bytes of complaints"
+                );
             }
         }
     });
@@ -68,7 +73,11 @@ fn configurations_of_the_core() {
             Err(error) => {
                 let said = error.to_string();
                 assert!(!said.is_empty());
-                assert!(said.len() < 64 * 1024 + 256 * input.len(), "{} bytes of complaints", said.len());
+                assert!(
+                    said.len() < 64 * 1024 + 256 * input.len(),
+                    "{} bytes of complaints",
+                    said.len()
+                );
             }
         }
     });
@@ -83,12 +92,21 @@ fn tables_of_the_kernel() {
         ")(",
     ];
     let own = std::fs::read("/proc/self/stat").unwrap();
-    let seeds: Vec<Vec<u8>> = seeds.iter().map(|seed| seed.as_bytes().to_vec()).chain([own]).collect();
-    run("stat", 1, &Corpus::of(seeds, &[")", "(", " ", "-1", "4294967296", "\n"]), |input| {
-        if let Some(stat) = Stat::parse(input) {
-            assert!(stat.comm.len() <= 3 * input.len());
-        }
-    });
+    let seeds: Vec<Vec<u8>> = seeds
+        .iter()
+        .map(|seed| seed.as_bytes().to_vec())
+        .chain([own])
+        .collect();
+    run(
+        "stat",
+        1,
+        &Corpus::of(seeds, &[")", "(", " ", "-1", "4294967296", "\n"]),
+        |input| {
+            if let Some(stat) = Stat::parse(input) {
+                assert!(stat.comm.len() <= 3 * input.len());
+            }
+        },
+    );
 }
 
 #[test]
@@ -98,21 +116,26 @@ fn journals() {
     // What a journal looks like is the launcher's own business: one that it has written is the seed.
     let mut seeds = vec![Vec::new(), b"not a journal\n".to_vec(), vec![0; 64]];
     seeds.push(written(folder.path()));
-    run("journal", 20, &Corpus::of(seeds, &["\n", "\"", "{", "}", "run", "0000"]), |input| {
-        use actors::ports::Memory;
-        std::fs::write(&journal, input).unwrap();
-        let (memory, _notices) = actors::memory::DiskMemory::open(folder.path()).unwrap();
-        let hands = memory.hands();
-        drop(memory);
-        assert!(hands.len() <= input.len());
-        // Whatever was found is kept so that the next finds it, too.
-        let (memory, notices) = actors::memory::DiskMemory::open(folder.path()).unwrap();
-        assert_eq!(memory.hands(), hands, "{notices:?}");
-        drop(memory);
-        for entry in std::fs::read_dir(folder.path()).unwrap() {
-            std::fs::remove_file(entry.unwrap().path()).unwrap();
-        }
-    });
+    run(
+        "journal",
+        20,
+        &Corpus::of(seeds, &["\n", "\"", "{", "}", "run", "0000"]),
+        |input| {
+            use actors::ports::Memory;
+            std::fs::write(&journal, input).unwrap();
+            let (memory, _notices) = actors::memory::DiskMemory::open(folder.path()).unwrap();
+            let hands = memory.hands();
+            drop(memory);
+            assert!(hands.len() <= input.len());
+            // Whatever was found is kept so that the next finds it, too.
+            let (memory, notices) = actors::memory::DiskMemory::open(folder.path()).unwrap();
+            assert_eq!(memory.hands(), hands, "{notices:?}");
+            drop(memory);
+            for entry in std::fs::read_dir(folder.path()).unwrap() {
+                std::fs::remove_file(entry.unwrap().path()).unwrap();
+            }
+        },
+    );
 }
 
 fn written(folder: &Path) -> Vec<u8> {
@@ -122,7 +145,9 @@ fn written(folder: &Path) -> Vec<u8> {
     for run in 1..4 {
         memory.keep_run(&id, supervision::Run(run));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     runtime.block_on(memory.flush()).unwrap();
     drop(memory);
     let bytes = std::fs::read(folder.join("journal")).unwrap();

@@ -43,7 +43,9 @@ fn levels(text: &str) -> Vec<&str> {
 
 #[test]
 fn topics_and_filters() {
-    let words = ["/", "+", "#", "$share/", "event", "rpc", "_INBOX", "\n", "\0", "//", "admin"];
+    let words = [
+        "/", "+", "#", "$share/", "event", "rpc", "_INBOX", "\n", "\0", "//", "admin",
+    ];
     // Of three lines, two are filters and one is a topic.
     let seeds = TOPICS.iter().flat_map(|first| {
         ["event/+/+/+/#\n#", "a/b/c\n+/b/#"].map(|rest| format!("{first}\n{rest}"))
@@ -79,7 +81,19 @@ fn topics_and_filters() {
 
 #[test]
 fn rights() {
-    let words = ["/", "+", "#", "$share/g/", "event", "action", "config", "rpc", "joe", "_INBOX", "joe-1"];
+    let words = [
+        "/",
+        "+",
+        "#",
+        "$share/g/",
+        "event",
+        "action",
+        "config",
+        "rpc",
+        "joe",
+        "_INBOX",
+        "joe-1",
+    ];
     let seeds = TOPICS.map(|topic| topic.replace("admin", "joe"));
     let permissions = Permissions::default();
     run("rights", 2, &Corpus::of(seeds, &words), |input| {
@@ -92,19 +106,36 @@ fn rights() {
             };
             if joe.may_publish(&text, &permissions) {
                 let levels = levels(&text);
-                assert!(levels[0] == "_INBOX" || (levels.len() == 5 && levels[4] == "joe"), "{text}");
+                assert!(
+                    levels[0] == "_INBOX" || (levels.len() == 5 && levels[4] == "joe"),
+                    "{text}"
+                );
             }
             if joe.may_subscribe(&text) && topics::is_filter(&text) {
                 let filter = topics::without_share(&text).unwrap();
-                for secret in ["_INBOX/admin-1", "_INBOX/joe", "rpc/auth/profile/x/admin", "$SYS/x/y/z"] {
-                    assert!(!topics::matches(filter, secret), "{text} lets {secret} through");
+                for secret in [
+                    "_INBOX/admin-1",
+                    "_INBOX/joe",
+                    "rpc/auth/profile/x/admin",
+                    "$SYS/x/y/z",
+                ] {
+                    assert!(
+                        !topics::matches(filter, secret),
+                        "{text} lets {secret} through"
+                    );
                 }
                 let others = "action/lamp/t/n/admin";
-                assert!(!topics::matches(filter, others), "{text} lets {others} through");
+                assert!(
+                    !topics::matches(filter, others),
+                    "{text} lets {others} through"
+                );
             }
         }
         if fits_login(&text, "joe") {
-            assert!(text.starts_with("joe") || text.starts_with("auto-"), "{text}");
+            assert!(
+                text.starts_with("joe") || text.starts_with("auto-"),
+                "{text}"
+            );
         }
     });
 }
@@ -120,7 +151,9 @@ fn endpoints() {
         "127.0.0.1:8883",
         "[fe80::1%eth0]:8883",
     ];
-    let words = ["://", "@", "[", "]", ":", "unix", "mqtts", "tcp", "65536", "<nil>", "%"];
+    let words = [
+        "://", "@", "[", "]", ":", "unix", "mqtts", "tcp", "65536", "<nil>", "%",
+    ];
     run("endpoints", 1, &Corpus::of(seeds, &words), |input| {
         let text = String::from_utf8_lossy(input);
         match text.parse::<Endpoint>() {
@@ -158,7 +191,10 @@ fn packets_of_mqtt() {
     }
     forged.extend(b"xxxx");
     seeds.push(forged);
-    seeds.push(b"\x20\x13\x00\x00\x10\x27\x00\x40\x00\x00\x21\x00\x64\x2a\x01\x25\x01\x24\x01\x28\x01".to_vec());
+    seeds.push(
+        b"\x20\x13\x00\x00\x10\x27\x00\x40\x00\x00\x21\x00\x64\x2a\x01\x25\x01\x24\x01\x28\x01"
+            .to_vec(),
+    );
     let words = ["\u{26}", "\0", "\u{b}\u{1}", "\u{7f}", "\u{32}"];
     run("packets", 1, &Corpus::of(seeds, &words), |input| {
         let Parsed::Done(header) = Header::parse(input) else {
@@ -173,7 +209,10 @@ fn packets_of_mqtt() {
         let numbered = match stamp.number(input, header, 9) {
             Parsed::Done(numbered) => numbered,
             Parsed::More => {
-                assert!(input.len() < header.header + header.body, "all of it is there");
+                assert!(
+                    input.len() < header.header + header.body,
+                    "all of it is there"
+                );
                 return;
             }
             Parsed::Bad => return,
@@ -205,11 +244,16 @@ fn packets_of_mqtt() {
 
 #[test]
 fn requests_and_replies() {
-    let mut seeds: Vec<String> = ["list.json", "start-errors.json", "start-stop-all.json", "auth-events.json"]
-        .iter()
-        .flat_map(|file| texts_of(&vectors(file)))
-        .filter(|text| text.starts_with(['{', '[', '"']))
-        .collect();
+    let mut seeds: Vec<String> = [
+        "list.json",
+        "start-errors.json",
+        "start-stop-all.json",
+        "auth-events.json",
+    ]
+    .iter()
+    .flat_map(|file| texts_of(&vectors(file)))
+    .filter(|text| text.starts_with(['{', '[', '"']))
+    .collect();
     assert!(seeds.len() > 3, "the vectors have payloads");
     seeds.extend(
         [
@@ -228,8 +272,25 @@ fn requests_and_replies() {
         .map(str::to_owned),
     );
     let words = [
-        "{", "}", "[", "]", "\"", ":", ",", "null", "true", "1e999", "-0", "12.5", "\\u0000", "\\ud83d", "\"name\":",
-        "\"NAME\":", "\"info\":", "9223372036854775808", "\u{2028}",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        ":",
+        ",",
+        "null",
+        "true",
+        "1e999",
+        "-0",
+        "12.5",
+        "\\u0000",
+        "\\ud83d",
+        "\"name\":",
+        "\"NAME\":",
+        "\"info\":",
+        "9223372036854775808",
+        "\u{2028}",
     ];
     run("requests", 2, &Corpus::of(seeds, &words), |input| {
         for method in Method::ALL {
@@ -249,11 +310,19 @@ fn requests_and_replies() {
         again::<ServicePermissionsArgs>(input);
         let text = String::from_utf8_lossy(input);
         assert!(bus::rpc::cut_error(&text).len() <= bus::rpc::MAX_ERROR);
-        assert!(Request::decode(&text, &text, b"").unwrap_err().to_string().len() < 4096);
+        assert!(
+            Request::decode(&text, &text, b"")
+                .unwrap_err()
+                .to_string()
+                .len()
+                < 4096
+        );
     });
 }
 
-fn again<T: golang::GoValue + Default + PartialEq + std::fmt::Debug + serde::Serialize>(input: &[u8]) {
+fn again<T: golang::GoValue + Default + PartialEq + std::fmt::Debug + serde::Serialize>(
+    input: &[u8],
+) {
     if let Ok(value) = golang::decode::<T>(input) {
         let written = golang::encode(&value);
         assert_eq!(golang::decode::<T>(&written).unwrap(), value);
