@@ -13,7 +13,7 @@ EXAMPLE_PLUGIN := counter
 ADVISORY_DB ?= $(wildcard $(HOME)/.cargo/advisory-db)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install place build test fuzz lint audit bench mosquitto
+.PHONY: help run install place build test fuzz lint audit bench mosquitto paho
 # One after the other, also with -j: cargo locks its folder anyway.
 .NOTPARALLEL:
 
@@ -52,7 +52,7 @@ place:
 build:
 	@$(CARGO) build --release --locked --target-dir '$(TARGET_DIR)' --bins --example $(EXAMPLE_PLUGIN)
 
-test: mosquitto ## Passes every test
+test: mosquitto paho ## Passes every test
 	@$(CARGO) test --workspace --locked --quiet
 
 # FUZZ_SEED=N: the same inputs again. A failure prints its seed and its input.
@@ -99,3 +99,12 @@ mosquitto:
 	$$as apt-get update -qq && $$as apt-get install -qq -y --no-install-recommends mosquitto mosquitto-clients >/dev/null \
 		|| { echo "$$hint (the try to do so failed, see above)" >&2; exit 1; }; \
 	has || { echo "$$hint (installed, but not in PATH)" >&2; exit 1; }
+
+# Another client of another maker; the tests name what they leave out without it.
+paho:
+	@has() { for python in /usr/bin/python3 python3; do $$python -c 'import paho.mqtt.client' 2>/dev/null && return; done; false; }; \
+	if has || ! command -v apt-get >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then as=; else as='sudo -n'; fi; \
+	echo "Installing python3-paho-mqtt"; \
+	DEBIAN_FRONTEND=noninteractive $$as apt-get install -qq -y --no-install-recommends python3-paho-mqtt >/dev/null 2>&1 \
+		|| echo "python3-paho-mqtt could not be installed; its tests are left out"

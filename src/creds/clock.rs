@@ -114,9 +114,10 @@ const LONG_AGO: UnixTime = UnixTime(1);
 
 /// Armed all the same.
 fn once_more(error: Errno) -> nix::Result<()> {
-    match error {
-        Errno::ECANCELED => Ok(()),
-        other => Err(other),
+    if error == Errno::ECANCELED {
+        Ok(())
+    } else {
+        Err(error)
     }
 }
 

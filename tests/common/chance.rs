@@ -12,6 +12,7 @@ impl Chance {
     }
 
     /// The seed of a variable, or another one each time; printed for whoever wants the same run again.
+    #[expect(clippy::print_stdout, reason = "a failed test shows it")]
     pub fn seed(variable: &str) -> u64 {
         let given = std::env::var(variable)
             .ok()

@@ -154,7 +154,11 @@ fn connect(chance: &mut Chance, sender: &Sender) -> Vec<u8> {
     if chance.once_in(2) {
         return plain;
     }
-    let mut body = text(*chance.of(&[&b"MQTT"[..], b"MQTT", b"MQTT", b"MQIsdp", b""]));
+    let mut body = text(
+        chance
+            .of(&["MQTT", "MQTT", "MQTT", "MQIsdp", ""])
+            .as_bytes(),
+    );
     body.push(*chance.of(&[5, 5, 5, 5, 4, 3, 6, 0]));
     let flags = *chance.of(&[
         0xc2, 0xc6, 0xce, 0xd6, 0xe6, 0xee, 0x02, 0xc0, 0x82, 0xc3, 0xde,
@@ -180,15 +184,16 @@ fn misstate(chance: &mut Chance, packet: &mut Vec<u8>) {
         .skip(1)
         .take_while(|byte| **byte & 0x80 != 0)
         .count();
-    let by: &[u8] = *chance.of(&[
-        &[0][..],
+    let lengths: [&[u8]; 7] = [
+        &[0],
         &[1],
         &[0x7f],
         &[0x80, 1],
         &[0xff, 0xff, 0xff, 0x7f],
         &[0xff, 0xff, 0xff, 0xff, 0xff],
         &[0x80, 0x80, 0x80, 0],
-    ]);
+    ];
+    let by = chance.of(&lengths);
     let header = header.min(packet.len() - 1);
     drop(packet.splice(1..=header, by.iter().copied()));
 }

@@ -283,6 +283,7 @@ pub enum Kind {
 pub type Tls = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
 
 impl Drop for Core {
+    #[expect(clippy::print_stdout, reason = "a failed test shows it")]
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();

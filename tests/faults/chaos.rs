@@ -12,7 +12,8 @@ const IDS: [&str; 4] = ["a", "b", "c", "d"];
 
 #[test]
 fn whatever_is_killed_whenever_everything_is_back_once() {
-    let mut chance = Chance::new(Chance::seed("CHAOS_SEED"));
+    let seed = Chance::seed("CHAOS_SEED");
+    let mut chance = Chance::new(seed);
     let home = Home::new(&format!(
         "corebin: mqttcore\nautostart: [{}]\nrestart: {{delay: 50ms, maxDelay: 200ms}}\nstop: {{grace: 1s}}\n",
         IDS.join(", ")

@@ -80,6 +80,7 @@ impl Corpus {
 }
 
 /// Runs a target with every seed and then with what becomes of them; one of `cost` gets as many fewer.
+#[expect(clippy::print_stdout, reason = "a failed test shows it")]
 pub fn run(target: &str, cost: usize, corpus: &Corpus, mut check: impl FnMut(&[u8])) {
     let seed = Chance::seed("FUZZ_SEED");
     let rounds = std::env::var("FUZZ_ROUNDS")
