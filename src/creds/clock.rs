@@ -115,20 +115,24 @@ const LONG_AGO: UnixTime = UnixTime(1);
 /// Armed all the same.
 fn once_more(error: Errno) -> nix::Result<()> {
     if error == Errno::ECANCELED {
-        Ok(())
-    } else {
-        Err(error)
+        return Ok(());
     }
+    Err(error)
 }
 
 /// What a read of the descriptor says (timerfd_create(2)).
 fn rung(read: nix::Result<usize>) -> io::Result<Option<Ring>> {
-    match read {
-        Ok(_) => Ok(Some(Ring::Due)),
-        Err(Errno::ECANCELED) => Ok(Some(Ring::ClockSet)),
-        Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
-        Err(other) => Err(other.into()),
+    let error = match read {
+        Ok(_) => return Ok(Some(Ring::Due)),
+        Err(error) => error,
+    };
+    if error == Errno::ECANCELED {
+        return Ok(Some(Ring::ClockSet));
     }
+    if error == Errno::EAGAIN || error == Errno::EINTR {
+        return Ok(None);
+    }
+    Err(error.into())
 }
 
 impl AsFd for Alarm {

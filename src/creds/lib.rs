@@ -13,6 +13,7 @@ pub mod atomic;
 pub mod ca;
 pub mod check;
 pub mod clock;
+pub mod ends;
 pub mod files;
 pub mod keys;
 pub mod secret;

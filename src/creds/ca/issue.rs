@@ -1,7 +1,8 @@
 //! Making certificates.
 //!
 //! Invariants: every parameter is set, as the library's defaults are not ours (its validity runs from 1975 to 4096); serial
-//! numbers are random; nothing outlives the CA or begins before it.
+//! numbers are random; nothing outlives the CA or begins before it; what a clock that was never set has to do with is good
+//! by that clock and by the right one.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -33,16 +34,47 @@ pub struct ClientSubject<'a> {
 /// Signs with the CA's key.
 pub struct CaIssuer {
     issuer: Issuer<'static, rcgen::KeyPair>,
+    span: Span,
+}
+
+/// From when to when a CA is good.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
     not_before: UnixTime,
     not_after: UnixTime,
+}
+
+impl Span {
+    pub(super) fn of(ca: &Certificate) -> Span {
+        Span {
+            not_before: ca.not_before(),
+            not_after: ca.not_after(),
+        }
+    }
+
+    /// When a certificate that the CA makes at `now` begins: 5 minutes before, but not before the CA.
+    pub(super) fn begin(self, now: UnixTime) -> UnixTime {
+        now.before(EARLY).max(self.not_before)
+    }
+
+    /// When a certificate of that life ends that is made at `now`; never after the CA.
+    ///
+    /// A clock that is before the CA's making is wrong and will be set to after it, so the life is counted from there on.
+    /// How far after, a clock that was never set does not tell, and others have the right time: until it is set, and all
+    /// is made anew, certificates are good as long as the CA.
+    pub(super) fn end(self, life: Duration, now: UnixTime) -> UnixTime {
+        if now < UnixTime::EARLIEST_PLAUSIBLE {
+            return self.not_after;
+        }
+        now.max(self.not_before).after(life).min(self.not_after)
+    }
 }
 
 impl CaIssuer {
     pub(super) fn new(issuer: Issuer<'static, rcgen::KeyPair>, cert: &Certificate) -> Self {
         CaIssuer {
             issuer,
-            not_before: cert.not_before(),
-            not_after: cert.not_after(),
+            span: Span::of(cert),
         }
     }
 
@@ -106,18 +138,14 @@ impl CaIssuer {
         self.sign(&params, &common_name, key)
     }
 
-    /// Serial and dates. A clock that is before the CA's making is wrong and will be set to after it, so the life is counted
-    /// from there on.
+    /// Serial and dates.
     fn params(
         &self,
         subject: &str,
         life: Duration,
         now: UnixTime,
     ) -> Result<CertificateParams, CaError> {
-        let made = now.max(self.not_before);
-        let begin = made.before(EARLY).max(self.not_before);
-        let end = made.after(life).min(self.not_after);
-        base(subject, begin, end)
+        base(subject, self.span.begin(now), self.span.end(life, now))
     }
 
     fn sign(
@@ -153,9 +181,9 @@ pub(super) fn self_signed(
         subject: common_name.to_owned(),
         source,
     };
-    // A CA of 1970 would be over before the clock is set.
+    // A CA of 1970 would be over when the clock is set, and one of today not valid before it is.
     let made = now.max(UnixTime::EARLIEST_PLAUSIBLE);
-    let mut params = base(common_name, made.before(EARLY), made.after(life))?;
+    let mut params = base(common_name, now.before(EARLY), made.after(life))?;
     params.distinguished_name = name(&[
         (DnType::CountryName, "CA"),
         (DnType::StateOrProvinceName, "BC"),
@@ -178,7 +206,8 @@ pub(super) fn self_signed(
 
 fn base(subject: &str, begin: UnixTime, end: UnixTime) -> Result<CertificateParams, CaError> {
     let mut params = CertificateParams::default();
-    params.not_before = begin.to_system().into();
+    // Many that read certificates know no time before the epoch.
+    params.not_before = begin.max(UnixTime(0)).to_system().into();
     params.not_after = end.to_system().into();
     params.serial_number = Some(serial()?);
     params.use_authority_key_identifier_extension = true;

@@ -38,8 +38,8 @@ pub(crate) const DAY: u64 = 24 * 60 * 60;
 pub(crate) const EARLY: Duration = Duration::from_secs(5 * 60);
 
 /// The way out when the CA itself is lost. Every client then needs the new `caCert.pem`.
-const NEW_CA: &str = "for a new CA, whose caCert.pem every client must then be given, \
-    move caCert.pem and caKey.pem away and start the core again";
+const NEW_CA: &str =
+    "for a new CA, whose caCert.pem every client must then be given: hubcli cca --force";
 
 /// What went wrong with the CA or with the server certificate.
 #[derive(Debug, Error)]
@@ -59,7 +59,7 @@ pub enum CaError {
         path: PathBuf,
     },
     /// Its time is over.
-    #[error("{path} expired at Unix time {}; check the clock of this machine; {NEW_CA}", at.0)]
+    #[error("{path} has expired, at Unix time {}; check the clock of this machine; {NEW_CA}", at.0)]
     Expired {
         /// The file.
         path: PathBuf,

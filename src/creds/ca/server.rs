@@ -5,8 +5,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::issue::unique_addresses;
+use super::issue::{Span, unique_addresses};
 use super::{Ca, CaError, SERVER_LIFE, Signing};
 use crate::atomic::{self, PUBLIC_MODE};
 use crate::check::{Certificate, Validity};
@@ -128,14 +129,6 @@ pub struct ServerFiles {
     pub key: PathBuf,
 }
 
-impl Server {
-    /// When its certificate is to be renewed (spec §6); none = a new one would end no later, as it ends with its CA.
-    #[must_use]
-    pub fn renew_after(&self, ca: &Ca) -> Option<UnixTime> {
-        renew_after(&self.cert, ca)
-    }
-}
-
 impl ServerFiles {
     /// Under their names in the folder `certs`.
     #[must_use]
@@ -156,7 +149,8 @@ enum Present {
 
 /// Loads `hubKey.pem` and `hubCert.pem` from the folder `certs`, and makes what is missing or no longer serves.
 ///
-/// The certificate is renewed from 2/3 of its life on, when it is of another key or CA, and when a name is missing in it.
+/// The certificate is renewed from 2/3 of its life on unless a new one would end no later, when it is of another key or CA,
+/// when a name is missing in it, and when it was made by a clock that was never set and is by now.
 /// When nothing can be signed, one that is in date, of our key and CA is kept with whatever names it has.
 ///
 /// # Errors
@@ -185,7 +179,7 @@ pub fn load_or_create_server_at(
         Signing::Possible(_) => keys::load_or_create_key(&files.key)?.0,
         Signing::Impossible(_) => keys::load(&files.key)?,
     };
-    let present = judge(&path, &key, ca, names, now);
+    let present = present(&path, &key, ca, names, now);
     let (why, kept) = match present {
         Present::Serves(cert_pem, cert) => {
             return Ok(Server {
@@ -234,11 +228,7 @@ pub fn load_or_create_server_at(
     })
 }
 
-fn renew_after(cert: &Certificate, ca: &Ca) -> Option<UnixTime> {
-    (cert.not_after() < ca.cert.not_after()).then(|| cert.renew_after(RENEW_AT))
-}
-
-fn judge(path: &Path, key: &KeyPair, ca: &Ca, names: &ServerNames, now: UnixTime) -> Present {
+fn present(path: &Path, key: &KeyPair, ca: &Ca, names: &ServerNames, now: UnixTime) -> Present {
     let cert_pem = match atomic::read_text(path) {
         Ok(text) => text,
         Err(error) if error.is_missing() => return Present::Useless("is missing"),
@@ -253,16 +243,64 @@ fn judge(path: &Path, key: &KeyPair, ca: &Ca, names: &ServerNames, now: UnixTime
     if !cert.is_signed_by(&ca.cert) {
         return Present::Useless("is signed by another CA");
     }
+    match judge(&cert, names, Span::of(&ca.cert), now) {
+        Verdict::Serves => Present::Serves(cert_pem, cert),
+        Verdict::ServesFor(why) => Present::ServesFor(cert_pem, cert, why),
+        Verdict::Useless(why) => Present::Useless(why),
+    }
+}
+
+enum Verdict {
+    Serves,
+    ServesFor(&'static str),
+    Useless(&'static str),
+}
+
+/// Whether a certificate of our key serves, which a CA signed that is good for that span; and whether a new one would
+/// serve better. Pure.
+fn judge(cert: &Certificate, names: &ServerNames, ca: Span, now: UnixTime) -> Verdict {
     match cert.validity(now) {
-        Validity::Expired => Present::Useless("is expired"),
-        // The clock was set back, or is not set yet: new dates would be no better.
-        Validity::NotYet => Present::Serves(cert_pem, cert),
-        Validity::Valid if !names.are_in(&cert) => {
-            Present::ServesFor(cert_pem, cert, "lacks a name of this machine")
+        Validity::Expired => Verdict::Useless("is expired"),
+        // A clock that was never set says nothing: others have the right time.
+        Validity::NotYet if now < UnixTime::EARLIEST_PLAUSIBLE => Verdict::Serves,
+        // The clock was set back. When the CA's time has not come either, new dates would be no better.
+        Validity::NotYet if ca.begin(now) <= now => Verdict::ServesFor("is not valid yet"),
+        Validity::NotYet => Verdict::Serves,
+        Validity::Valid if !names.are_in(cert) => {
+            Verdict::ServesFor("lacks a name of this machine")
         }
-        Validity::Valid if renew_after(&cert, ca).is_some_and(|due| now >= due) => {
-            Present::ServesFor(cert_pem, cert, "is near its end")
+        Validity::Valid if now < UnixTime::EARLIEST_PLAUSIBLE => Verdict::Serves,
+        Validity::Valid if cert.not_before() < UnixTime::EARLIEST_PLAUSIBLE => {
+            Verdict::ServesFor("was made before the clock was set")
         }
-        Validity::Valid => Present::Serves(cert_pem, cert),
+        // Nothing outlives its CA: another one would end at the same moment.
+        Validity::Valid
+            if now >= cert.renew_after(RENEW_AT) && ca.end(SERVER_LIFE, now) > cert.not_after() =>
+        {
+            Verdict::ServesFor("is near its end")
+        }
+        Validity::Valid => Verdict::Serves,
+    }
+}
+
+impl Server {
+    /// When its certificate is to be renewed (spec §6); none = a new one would end no later, as it ends with its CA.
+    #[must_use]
+    pub fn renew_after(&self, ca: &Ca) -> Option<UnixTime> {
+        (self.cert.not_after() < ca.cert.not_after()).then(|| self.cert.renew_after(RENEW_AT))
+    }
+
+    /// From when on it is to be looked at again, if neither files nor names nor the clock change before.
+    #[must_use]
+    pub fn due(&self, ca: &Ca, now: UnixTime) -> UnixTime {
+        let end = self.cert.not_after().after(Duration::from_secs(1));
+        let at = self.cert.renew_after(RENEW_AT);
+        let helps = Span::of(&ca.cert).end(SERVER_LIFE, now.max(at)) > self.cert.not_after();
+        match self.cert.validity(now) {
+            Validity::NotYet => self.cert.not_before(),
+            Validity::Valid if helps && ca.issuer().is_some() => at,
+            // Its end is to be told.
+            Validity::Valid | Validity::Expired => end,
+        }
     }
 }

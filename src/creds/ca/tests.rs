@@ -146,11 +146,7 @@ fn a_lost_ca_key_never_leads_to_another_ca() {
     let error = load_or_create_server(certs, &ca, &here(), later(366))
         .unwrap_err()
         .to_string();
-    for part in [
-        "hubCert.pem is expired",
-        "caKey.pem",
-        "move caCert.pem and caKey.pem away",
-    ] {
+    for part in ["hubCert.pem is expired", "caKey.pem", "hubcli cca --force"] {
         assert!(error.contains(part), "{error}");
     }
     assert_eq!(content(certs), before);
@@ -213,7 +209,7 @@ fn a_ca_certificate_that_does_not_serve_is_an_error_and_stays() {
         let before = content(certs);
         let error = load_or_create_ca(certs, NOW).unwrap_err().to_string();
         assert!(
-            error.contains(wanted) && error.contains("move caCert.pem and caKey.pem away"),
+            error.contains(wanted) && error.contains("hubcli cca --force"),
             "{error}"
         );
         assert_eq!(content(certs), before);
@@ -305,17 +301,71 @@ fn the_server_certificate_is_renewed_for_every_reason_and_the_key_never() {
 fn a_clock_that_was_never_set_spoils_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let certs = folder.path();
-    let ca = load_or_create_ca(certs, UnixTime(0)).unwrap();
-    let server = load_or_create_server(certs, &ca, &here(), UnixTime(0)).unwrap();
-    let set = UnixTime::EARLIEST_PLAUSIBLE.after(DAYS * 200);
-    assert_eq!(ca.cert.validity(set), Validity::Valid);
-    assert_eq!(server.cert.validity(set), Validity::Valid);
-    assert_eq!(
-        load_or_create_server(certs, &ca, &here(), UnixTime(0))
-            .unwrap()
-            .origin,
-        ServerOrigin::Found
-    );
+    for unset in [UnixTime(0), UnixTime(400)] {
+        let ca = replace_ca(certs, "Hub CA", DAYS * 3650, unset).unwrap();
+        let server = load_or_create_server(certs, &ca, &here(), unset).unwrap();
+        let again = load_or_create_server(certs, &ca, &here(), unset).unwrap();
+        assert_eq!(again.origin, ServerOrigin::Found);
+        // Those who have the right time already take them, too.
+        let set = UnixTime::EARLIEST_PLAUSIBLE.after(DAYS * 1200);
+        for cert in [&ca.cert, &server.cert] {
+            assert_eq!(cert.validity(unset), Validity::Valid);
+            assert_eq!(cert.validity(set), Validity::Valid);
+            assert!(cert.not_before() >= UnixTime(0));
+        }
+        let renewed = load_or_create_server(certs, &ca, &here(), set).unwrap();
+        let why = "was made before the clock was set";
+        assert_eq!(renewed.origin, ServerOrigin::Made { why });
+        assert_eq!(renewed.cert.not_after(), set.after(SERVER_LIFE));
+        assert_eq!(renewed.cert.not_before(), set.before(EARLY));
+        let again = load_or_create_server(certs, &ca, &here(), set).unwrap();
+        assert_eq!(again.origin, ServerOrigin::Found);
+        // The battery is still missing at the next start.
+        let again = load_or_create_server(certs, &ca, &here(), unset).unwrap();
+        assert_eq!(again.origin, ServerOrigin::Found);
+    }
+}
+
+#[test]
+fn a_server_certificate_of_a_clock_that_was_fast_is_renewed() {
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path();
+    let ca = load_or_create_ca(certs, NOW).unwrap();
+    let ahead = NOW.after(DAYS * 300);
+    load_or_create_server(certs, &ca, &here(), ahead).unwrap();
+    let server = load_or_create_server(certs, &ca, &here(), NOW).unwrap();
+    let why = "is not valid yet";
+    assert_eq!(server.origin, ServerOrigin::Made { why });
+    assert_eq!(server.cert.validity(NOW), Validity::Valid);
+    // Nothing better can be made before the CA's own time.
+    let early = NOW.before(DAYS * 10);
+    let server = load_or_create_server(certs, &ca, &here(), early).unwrap();
+    assert_eq!(server.origin, ServerOrigin::Found);
+    assert_eq!(server.due(&ca, early), server.cert.not_before());
+}
+
+#[test]
+fn a_renewal_that_would_not_help_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path();
+    let second = Duration::from_secs(1);
+    let ca = replace_ca(certs, "Hub CA", second * 30, NOW).unwrap();
+    let server = load_or_create_server(certs, &ca, &here(), NOW).unwrap();
+    let end = server.cert.not_after();
+    assert_eq!(end, NOW.after(second * 30));
+    assert_eq!(server.due(&ca, NOW), end.after(second));
+    // Its last third, to which it was born: no loop of renewals until the end.
+    for now in [NOW, NOW.after(second * 29)] {
+        let server = load_or_create_server(certs, &ca, &here(), now).unwrap();
+        assert_eq!(server.origin, ServerOrigin::Found);
+    }
+    let ca = replace_ca(certs, "Hub CA", DAYS * 3650, NOW).unwrap();
+    let server = load_or_create_server(certs, &ca, &here(), NOW).unwrap();
+    let due = server.due(&ca, NOW);
+    assert!(due > NOW.after(DAYS * 240) && due < NOW.after(DAYS * 245));
+    let server = load_or_create_server(certs, &ca, &here(), due).unwrap();
+    let why = "is near its end";
+    assert_eq!(server.origin, ServerOrigin::Made { why });
 }
 
 #[test]
