@@ -10,9 +10,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use bus::wire::ClientProfile;
+use creds::UnixTime;
 use creds::atomic::{self, AtomicError};
 use mqtt5::broker::config::BrokerConfig;
 use mqtt5::broker::resource_monitor::{ResourceLimits, ResourceMonitor};
@@ -33,15 +34,15 @@ use crate::folders::{FolderError, Folders};
 use crate::grants::{self, Grants};
 use crate::guesses::Guesses;
 use crate::hub::{Hub, Reports};
-use crate::identity::{self, Identity};
+use crate::identity::Identity;
 use crate::job::Job;
 use crate::kept::KeepError;
 use crate::limits::Limits;
 use crate::listen::{self, Entry, Floor, ListenError, Purpose};
-use crate::service;
 use crate::store::{self, Store, StoreError};
 use crate::stream::Numbers;
 use crate::tls::{self, Front};
+use crate::{service, upkeep};
 
 /// How long clients may take to read the goodbye at the end.
 const GOODBYE: Duration = Duration::from_millis(50);
@@ -130,6 +131,8 @@ pub enum StartError {
 /// What is on disk before anything listens.
 struct Prepared {
     lock: Flock<std::fs::File>,
+    /// A moment by both clocks, before anything was made by them.
+    clocks: (UnixTime, Instant),
     places: Places,
     credentials: Credentials,
     store: Store,
@@ -150,10 +153,12 @@ fn prepare(settings: &Settings) -> Result<Prepared, StartError> {
         host: settings.config.host.clone(),
         tokens: Vec::new(),
     };
-    let credentials = Credentials::prepare(&mut places)?;
+    let clocks = (UnixTime::from(SystemTime::now()), Instant::now());
+    let credentials = Credentials::prepare(&mut places, clocks.0)?;
     let grants = grants::open(&folder, &store.now());
     Ok(Prepared {
         lock,
+        clocks,
         places,
         credentials,
         store,
@@ -203,6 +208,7 @@ impl Core {
         let preparing = Arc::clone(&settings);
         let Prepared {
             lock,
+            clocks,
             places,
             credentials,
             store,
@@ -221,24 +227,22 @@ impl Core {
 
         let own = credentials.profiles(&floor.hub.auth.tokens.validity);
         let host = credentials.host().to_owned();
-        let identity = Arc::new(Identity::new(places, credentials.into_presence())?);
+        let identity = Arc::new(Identity::new(places, credentials.into_presence(), clocks)?);
         let (doors, ports) = open_ports(&settings.config, identity.front()).await?;
-        let mut files = Vec::new();
         let socket = settings.socket();
         let local = listen::path(&socket)?;
-        files.push(socket.clone());
         let mut core = Core {
-            url: format!("tcp://{}:{}", host, ports.tls),
+            url: format!("tcp://{host}:{}", ports.tls),
             floor,
             tasks,
             ports,
+            files: vec![socket.clone()],
             socket,
-            files,
             _lock: lock,
         };
         core.write_own_accounts(own, &identity).await?;
-        let hub = Arc::clone(core.hub());
-        core.tasks.spawn(identity::keep_up(identity, hub));
+        let keeping = upkeep::keep_up(identity, Arc::clone(core.hub()));
+        core.tasks.spawn(keeping);
 
         let floor = &core.floor;
         for (listener, entry) in doors {

@@ -2,18 +2,19 @@
 //!
 //! Invariants: a certificate of another CA that the configuration names is used as it is and never replaced; who verifies
 //! by `caCert.pem` of the certs folder verifies by the CA in use; never a new CA while `caCert.pem` exists (T35); `launcher.token` and `admin.token` are written after
-//! everything else and replaced in one step; no network is asked for names (T26).
+//! everything else and replaced in one step.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bus::wire::{AUTH, ClientProfile, LAUNCHER, unix_ms};
 use creds::atomic::{self, AtomicError, PUBLIC_MODE};
-use creds::ca::{self, Ca, CaError, CaFiles, ServerFiles, ServerNames, ServerOrigin, Signing};
-use creds::check::{Certificate, Validity as InTime};
+use creds::ca::{self, Ca, CaError, CaFiles, ServerFiles, ServerOrigin, Signing};
+use creds::check::Certificate;
+use creds::clock::NEVER;
 use creds::files::{CA_CERT, CA_KEY, CredentialPaths, HUB_CERT, HUB_KEY};
 use creds::keys::{self, KeyError};
 use creds::{KeyPair, PublicKey, UnixTime};
@@ -24,10 +25,8 @@ use thiserror::Error;
 use crate::auth::{AuthError, Validity};
 use crate::clients::{SERVICE, USER};
 use crate::config::KeyFiles;
+use crate::machine::{self, Names};
 use crate::roles::Role;
-
-/// How long before its end a certificate of another CA is warned of (spec §13).
-const WARNED_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The administrator's login (HP 1.20).
 pub const ADMIN: &str = "admin";
@@ -103,51 +102,21 @@ impl Places {
         }
     }
 
-    /// The names in the certs folder whose change matters. What lies elsewhere is seen half a minute later.
+    /// The files whose change matters, by their folder.
     #[must_use]
-    pub fn watched(&self) -> Vec<OsString> {
+    pub fn watched(&self) -> BTreeMap<PathBuf, Vec<OsString>> {
         let (ca, server) = (self.ca(), self.server());
-        let all = [ca.cert, ca.key, server.cert, server.key];
-        all.iter()
-            .filter(|path| path.parent() == Some(&self.certs))
-            .filter_map(|path| path.file_name().map(OsString::from))
-            .collect()
-    }
-}
-
-/// Under which names this machine is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
-    /// For the URL.
-    host: String,
-    certificate: ServerNames,
-}
-
-/// Finds the names of this machine: its host name, and the address packets to the world would leave from, which
-/// needs a route but sends nothing. Without one the URL says `localhost` (T26).
-#[must_use]
-pub fn server_names(configured: Option<&str>) -> Names {
-    let hostname = nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok())
-        .unwrap_or_default();
-    let outbound = ca::outbound_address();
-    let given = configured.and_then(|host| host.parse::<IpAddr>().ok());
-    let addresses: Vec<IpAddr> = outbound.into_iter().chain(given).collect();
-    let host = match (configured, outbound) {
-        (Some(host), _) => host.to_owned(),
-        (None, Some(address)) => address.to_string(),
-        (None, None) => "localhost".to_owned(),
-    };
-    // A configured name takes the host name's place in the certificate, or nobody could connect by it.
-    let name = configured.filter(|_| given.is_none()).unwrap_or(&hostname);
-    Names {
-        host: if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host
-        },
-        certificate: ServerNames::new(name, &addresses),
+        let copy = self.certs.join(CA_CERT);
+        let all = [ca.cert, ca.key, server.cert, server.key, copy];
+        let tokens = self.tokens.iter().map(|(_, path)| path.clone());
+        let mut watched: BTreeMap<PathBuf, Vec<OsString>> = BTreeMap::new();
+        for path in all.into_iter().chain(tokens) {
+            if let (Some(folder), Some(name)) = (path.parent(), path.file_name()) {
+                let names = watched.entry(folder.to_owned()).or_default();
+                names.push(name.to_owned());
+            }
+        }
+        watched
     }
 }
 
@@ -162,8 +131,8 @@ pub struct Presence {
     pub key: PrivateKeyDer<'static>,
     /// The same, of a certificate that is made here.
     pub own_key: Option<PublicKey>,
-    /// When it is to be renewed; none = it is another's, or a new one would end no later.
-    pub renew_after: Option<UnixTime>,
+    /// When it is to be looked at again, if nothing changes before: it is due then, or ends.
+    pub due: UnixTime,
     /// What there is to be said about it, as long as it is so.
     pub remarks: Vec<String>,
 }
@@ -184,13 +153,12 @@ impl Credentials {
     ///
     /// # Errors
     /// The file, what is wrong and the way out. A CA or a key that is there is never replaced.
-    pub fn prepare(places: &mut Places) -> Result<Credentials, CredentialError> {
-        let now = UnixTime::from(SystemTime::now());
+    pub fn prepare(places: &mut Places, now: UnixTime) -> Result<Credentials, CredentialError> {
         let (certs, files) = (&places.certs, &places.files);
-        let names = server_names(places.host.as_deref());
+        let names = machine::names(places.host.as_deref());
         let ca_files = places.ca();
         let ca = ca::load_or_create_ca_at(&ca_files, now)?;
-        provide_ca(certs, &ca_files.cert, &ca)?;
+        provide_ca(certs, &ca_files.cert, &ca, None)?;
         if let Signing::Impossible(reason) = &ca.signing {
             tracing::warn!(reason = crate::chain(reason), "the CA can only verify");
         }
@@ -268,11 +236,17 @@ impl Credentials {
     }
 }
 
-/// Launcher, plugins and `hubcli` look for the CA in the certs folder: puts a copy there when it lies elsewhere. Blocks.
+/// Launcher, plugins and `hubcli` look for the CA in the certs folder: puts a copy there when it lies elsewhere, in place of
+/// that of the CA `before`. Blocks.
 ///
 /// # Errors
 /// There is another one.
-pub fn provide_ca(certs: &Path, used: &Path, ca: &Ca) -> Result<(), CredentialError> {
+pub fn provide_ca(
+    certs: &Path,
+    used: &Path,
+    ca: &Ca,
+    before: Option<&Certificate>,
+) -> Result<(), CredentialError> {
     let path = certs.join(CA_CERT);
     let there = match atomic::read_text(&path) {
         Ok(there) => there,
@@ -283,6 +257,9 @@ pub fn provide_ca(certs: &Path, used: &Path, ca: &Ca) -> Result<(), CredentialEr
     };
     match Certificate::from_pem(&there) {
         Ok(there) if there.der() == ca.cert.der() => Ok(()),
+        Ok(there) if before.is_some_and(|before| before.der() == there.der()) => {
+            Ok(atomic::write(&path, ca.cert_pem.as_bytes(), PUBLIC_MODE)?)
+        }
         Ok(_) | Err(_) => Err(CredentialError::OtherCa {
             path,
             used: used.to_owned(),
@@ -303,7 +280,7 @@ pub fn presence(
     now: UnixTime,
 ) -> Result<Presence, CredentialError> {
     if files.server_cert.is_some()
-        && let Some(given) = given(at, &ca, now)?
+        && let Some(given) = given(at, &ca)?
     {
         return Ok(given);
     }
@@ -321,14 +298,14 @@ pub fn presence(
         chain: vec![CertificateDer::from(server.cert.der().to_vec())],
         key: PrivatePkcs8KeyDer::from(server.key.pkcs8_der().to_vec()).into(),
         own_key: Some(*server.key.public()),
-        renew_after: server.renew_after(&ca),
+        due: server.due(&ca, now),
         remarks,
         ca: ca.cert,
     })
 }
 
 /// The certificate in the named file, when it is there and neither signed by the hub's CA nor made by a core.
-fn given(at: &ServerFiles, ca: &Ca, now: UnixTime) -> Result<Option<Presence>, CredentialError> {
+fn given(at: &ServerFiles, ca: &Ca) -> Result<Option<Presence>, CredentialError> {
     let pem = match atomic::read_text(&at.cert) {
         Ok(pem) => pem,
         Err(error) if error.is_missing() => return Ok(None),
@@ -352,35 +329,15 @@ fn given(at: &ServerFiles, ca: &Ca, now: UnixTime) -> Result<Option<Presence>, C
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
     let key = key.map_err(|fault| unusable(&at.key, &fault))?;
     let file = at.cert.display();
-    let mut remarks = vec![format!(
+    let remarks = vec![format!(
         "{file} is of another CA: clients that verify by caCert.pem refuse it"
     )];
-    match leaf.validity(now) {
-        InTime::Expired => remarks.push(format!("{file} is expired: renew it")),
-        InTime::Valid if leaf.not_after() <= now.after(WARNED_BEFORE) => {
-            remarks.push(format!("{file} ends within a month: renew it"));
-        }
-        InTime::Valid | InTime::NotYet => {}
-    }
     Ok(Some(Presence {
         ca: ca.cert.clone(),
         chain,
         key,
         own_key: None,
-        renew_after: None,
+        due: NEVER,
         remarks,
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_configured_host_is_the_urls() {
-        assert_eq!(server_names(Some("box.local")).host, "box.local");
-        assert_eq!(server_names(Some("10.0.0.1")).host, "10.0.0.1");
-        assert_eq!(server_names(Some("fe80::1")).host, "[fe80::1]");
-        assert!(!server_names(None).host.is_empty());
-    }
 }

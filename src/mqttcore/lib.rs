@@ -23,13 +23,17 @@ pub mod job;
 pub mod kept;
 pub mod limits;
 pub mod listen;
+pub mod machine;
 mod metered;
 pub mod packet;
+mod remind;
 pub mod roles;
+pub mod sentry;
 pub mod service;
 pub mod store;
 pub mod stream;
 pub mod tls;
+pub mod upkeep;
 mod watch;
 mod websocket;
 

@@ -1,13 +1,14 @@
 //! TLS: 1.3 only, a client certificate of the hub's CA is welcome and not needed (HP 1.12).
 //!
-//! Invariant: only the first common name of a verified leaf certificate is an identity.
+//! Invariants: only the first common name of a verified leaf certificate is an identity; each connection proves its own
+//! anew, and no session is resumed.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use creds::check::Certificate;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -70,10 +71,13 @@ pub fn server<'a>(
             .allow_unauthenticated()
             .build()
             .map_err(|error| TlsError::Ca(error.to_string()))?;
-    let config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;
+    // A session that is resumed proves nothing anew: a certificate would serve beyond its end.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 

@@ -284,12 +284,6 @@ fn judge(cert: &Certificate, names: &ServerNames, ca: Span, now: UnixTime) -> Ve
 }
 
 impl Server {
-    /// When its certificate is to be renewed (spec §6); none = a new one would end no later, as it ends with its CA.
-    #[must_use]
-    pub fn renew_after(&self, ca: &Ca) -> Option<UnixTime> {
-        (self.cert.not_after() < ca.cert.not_after()).then(|| self.cert.renew_after(RENEW_AT))
-    }
-
     /// From when on it is to be looked at again, if neither files nor names nor the clock change before.
     #[must_use]
     pub fn due(&self, ca: &Ca, now: UnixTime) -> UnixTime {

@@ -4,6 +4,7 @@
 //! issued for (T32 repaired: the original also lets removed clients in).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bus::wire::ClientProfile;
@@ -55,13 +56,19 @@ pub struct Tokens {
     hub: Arc<KeyPair>,
     /// How long new ones are good.
     pub validity: Validity,
+    /// By how many seconds a clock that was never set was behind the right one; 0 = there was none.
+    behind: AtomicI64,
 }
 
 impl Tokens {
     /// With that key.
     #[must_use]
     pub fn new(hub: Arc<KeyPair>, validity: Validity) -> Self {
-        Tokens { hub, validity }
+        Tokens {
+            hub,
+            validity,
+            behind: AtomicI64::new(0),
+        }
     }
 
     /// The hub's public key, as in a token.
@@ -75,6 +82,14 @@ impl Tokens {
     /// # Errors
     /// It has no key or no role, or there are no random numbers.
     pub fn issue(&self, profile: &ClientProfile) -> Result<Secret, AuthError> {
+        self.issue_at(profile, UnixTime::from(SystemTime::now()))
+    }
+
+    /// As [`Tokens::issue`], at that moment.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn issue_at(&self, profile: &ClientProfile, now: UnixTime) -> Result<Secret, AuthError> {
         if profile.pub_key.is_empty() {
             return Err(AuthError::NoKey);
         }
@@ -93,10 +108,17 @@ impl Tokens {
             &profile.role,
             &profile.pub_key,
             self.hub.public(),
-            UnixTime::from(SystemTime::now()),
+            now,
             Duration::from_secs(days * DAY),
         );
         Ok(token::sign(&self.hub, &claims)?)
+    }
+
+    /// The clock, which was never set before, was put forward by so much: tokens it had to do with are judged as by it
+    /// until this core ends, as plugins that run know no others.
+    pub fn clock_was_set(&self, by: Duration) {
+        let by = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
+        self.behind.store(by, Ordering::Relaxed);
     }
 
     /// Whether `token` lets `login` in now.
@@ -104,8 +126,7 @@ impl Tokens {
     /// # Errors
     /// Why not.
     pub fn admit(&self, token: &str, login: &str, clients: &Clients) -> Result<(), TokenError> {
-        let now = UnixTime::from(SystemTime::now());
-        let claims = token::verify(token, self.hub.public(), login, now)?;
+        let claims = self.verify(token, login, UnixTime::from(SystemTime::now()))?;
         match clients.get(login) {
             Some(entry) if entry.profile.pub_key.trim() == claims.sub => Ok(()),
             Some(_) => Err(TokenError::OtherKey),
@@ -113,5 +134,51 @@ impl Tokens {
                 client_id: format!("{login}, which is no client any more"),
             }),
         }
+    }
+
+    fn verify(&self, token: &str, login: &str, now: UnixTime) -> Result<Claims, TokenError> {
+        let verified = token::verify(token, self.hub.public(), login, now);
+        let behind = self.behind.load(Ordering::Relaxed);
+        match verified {
+            Err(TokenError::Expired { at }) if behind > 0 => {
+                let then = UnixTime(now.0.saturating_sub(behind));
+                let claims = token::verify(token, self.hub.public(), login, then)?;
+                if claims.iat < UnixTime::EARLIEST_PLAUSIBLE.0 {
+                    Ok(claims)
+                } else {
+                    Err(TokenError::Expired { at })
+                }
+            }
+            verified => verified,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAYS: Duration = Duration::from_secs(DAY);
+
+    fn token(hub: &KeyPair, issued: UnixTime) -> Secret {
+        let key = KeyPair::generate().unwrap().public_text();
+        let claims = Claims::new("p", SERVICE, SERVICE, &key, hub.public(), issued, DAYS * 90);
+        token::sign(hub, &claims).unwrap()
+    }
+
+    #[test]
+    fn tokens_of_a_clock_that_was_never_set_serve_as_long_as_they_would_have() {
+        let hub = Arc::new(KeyPair::generate().unwrap());
+        let tokens = Tokens::new(Arc::clone(&hub), Validity::default());
+        let early = token(&hub, UnixTime(100));
+        let old = token(&hub, UnixTime(1_750_000_000));
+        let serves = |token: &Secret, now| tokens.verify(token.expose(), "p", now).is_ok();
+        let set = UnixTime(1_800_000_000);
+        assert!(serves(&early, UnixTime(200)) && !serves(&early, set));
+        tokens.clock_was_set(Duration::from_secs(1_799_999_000));
+        assert!(serves(&early, set) && serves(&early, set.after(DAYS * 89)));
+        assert!(!serves(&early, set.after(DAYS * 91)));
+        assert!(!serves(&old, set), "it was issued by a right clock");
+        assert!(serves(&token(&hub, set), set));
     }
 }

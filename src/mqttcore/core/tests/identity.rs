@@ -1,6 +1,10 @@
 //! Certificates and tokens of a core that runs for years.
 
 use super::*;
+use crate::auth::{Auth, Tokens};
+use crate::credentials::{Credentials, Places};
+use crate::identity::Identity;
+use crate::service;
 use creds::ca;
 use creds::check::Certificate;
 use std::time::Duration;
@@ -39,7 +43,7 @@ async fn a_new_ca_is_followed_without_locking_anybody_out() {
     let mut before = Client::over(stream, "joe", "joe-1", "").await.unwrap();
     let hub_key = std::fs::read(home.cert("hubKey.pem")).unwrap();
 
-    let year = Duration::from_secs(365 * 86_400);
+    let year = Duration::from_secs(365 * DAY);
     ca::replace_ca(&home.settings.folders.certs, "Hub CA", year, now()).unwrap();
     let ca = cert(&home, "caCert.pem");
     until("a server certificate of the new CA", || {
@@ -109,38 +113,75 @@ async fn what_is_due_is_renewed_while_the_core_runs() {
 }
 
 /// What a core of this home was started with at `start`.
-fn identity(home: &Home, start: UnixTime) -> crate::identity::Identity {
-    home.settings.folders.create().unwrap();
-    let places = crate::credentials::Places {
-        certs: home.settings.folders.certs.clone(),
-        files: crate::config::KeyFiles::default(),
-        host: None,
-        tokens: Vec::new(),
-    };
-    let ca = ca::load_or_create_ca_at(&places.ca(), start).unwrap();
-    let names = crate::credentials::server_names(None);
-    let presence =
-        crate::credentials::presence(&places.server(), &places.files, ca, &names, start).unwrap();
-    crate::identity::Identity::new(places, presence).unwrap()
+struct Kept {
+    identity: Identity,
+    auth: Auth,
+    begun: Instant,
 }
+
+impl Kept {
+    fn new(home: &Home, start: UnixTime) -> Kept {
+        home.settings.folders.create().unwrap();
+        let mut places = Places {
+            certs: home.settings.folders.certs.clone(),
+            files: home.settings.config.files.clone(),
+            host: None,
+            tokens: Vec::new(),
+        };
+        let credentials = Credentials::prepare(&mut places, start).unwrap();
+        let store = crate::store::open(&home.cert("hub.passwd")).unwrap();
+        let grants = crate::grants::open(&places.certs, &store.now());
+        let tokens = Tokens::new(credentials.hub_key(), home.settings.config.validity);
+        let guesses = crate::guesses::Guesses::new(&home.settings.config.limits);
+        let auth = Auth::new(store, grants, tokens, guesses);
+        service::register_own(&auth, credentials.profiles(&auth.tokens.validity));
+        let begun = Instant::now();
+        let clocks = (start, begun);
+        Kept {
+            identity: Identity::new(places, credentials.into_presence(), clocks).unwrap(),
+            auth,
+            begun,
+        }
+    }
+
+    /// Looks; gives in how many seconds it is to be looked again.
+    fn look(&self, now: UnixTime) -> u64 {
+        let next = self.identity.look(&self.auth, now, self.begun);
+        assert!(next.at > now);
+        next.at.since(now).as_secs()
+    }
+}
+
+const DAY: u64 = 86_400;
 
 #[test]
 fn a_clock_that_starts_in_1970_and_is_set_later_locks_nobody_out() {
     let home = Home::new();
     let first = UnixTime(100);
-    let identity = identity(&home, first);
+    let kept = Kept::new(&home, first);
     let made = cert(&home, "hubCert.pem");
-    let pause = identity.look(first);
-    assert_eq!(pause, Duration::from_secs(1), "it will be set any moment");
-    assert_eq!(cert(&home, "hubCert.pem"), made, "new dates are no better");
-    // Some years after the earliest moment there can be, when that certificate is over.
-    let set = UnixTime::EARLIEST_PLAUSIBLE.after(Duration::from_secs(5 * 365 * 86_400));
-    let pause = identity.look(set);
-    assert_eq!(pause, Duration::from_secs(30));
-    let valid = cert(&home, "hubCert.pem").validity(set);
-    assert_eq!(valid, creds::check::Validity::Valid);
-    let ca = cert(&home, "caCert.pem").validity(set);
-    assert_eq!(ca, creds::check::Validity::Valid);
+    assert_eq!(kept.look(first), DAY, "who sets the clock tells it");
+    assert_eq!(cert(&home, "hubCert.pem"), made);
+    // Some years after the earliest moment there can be.
+    let set = UnixTime::EARLIEST_PLAUSIBLE.after(Duration::from_secs(5 * 365 * DAY));
+    for name in ["hubCert.pem", "caCert.pem"] {
+        for now in [first, set] {
+            let validity = cert(&home, name).validity(now);
+            assert_eq!(validity, creds::check::Validity::Valid, "{name} {now:?}");
+        }
+    }
+    let token = home.token("launcher");
+    let minute = Duration::from_secs(60);
+    let (at, later) = (set.after(minute), kept.begun + minute);
+    let by = kept.identity.clock_was_set(at, later);
+    assert_eq!(by, Some(at.since(first.after(minute))));
+    assert_eq!(kept.identity.clock_was_set(at, later), None);
+    assert_eq!(kept.look(at), DAY);
+    assert!(cert(&home, "hubCert.pem").not_before() > UnixTime::EARLIEST_PLAUSIBLE);
+    assert_ne!(home.token("launcher"), token);
+    let token = home.token("launcher");
+    assert_eq!(kept.look(at), DAY);
+    assert_eq!(home.token("launcher"), token, "once is enough");
 }
 
 #[test]
@@ -150,11 +191,12 @@ fn what_cannot_be_renewed_is_not_tried_for_ever() {
     home.settings.folders.create().unwrap();
     let minute = Duration::from_secs(60);
     ca::replace_ca(certs, "Hub CA", minute, now()).unwrap();
-    let identity = identity(&home, now());
+    let kept = Kept::new(&home, now());
     let made = cert(&home, "hubCert.pem");
     assert_eq!(made.not_after(), cert(&home, "caCert.pem").not_after());
-    let late = now().after(Duration::from_secs(50));
-    assert_eq!(identity.look(late), Duration::from_secs(30));
+    let end = made.not_after();
+    let late = UnixTime(end.0 - 10);
+    assert_eq!(kept.look(late), 11, "until its end");
     assert_eq!(
         cert(&home, "hubCert.pem"),
         made,
@@ -162,33 +204,88 @@ fn what_cannot_be_renewed_is_not_tried_for_ever() {
     );
     // Over: what was in force stays, and it is looked at again, soon at first.
     let over = late.after(minute);
-    assert_eq!(identity.look(over), Duration::from_secs(1));
-    assert_eq!(identity.look(over), Duration::from_secs(30));
+    let pauses = std::iter::repeat_with(|| kept.look(over));
+    let pauses: Vec<u64> = pauses.take(14).collect();
+    let expected = [
+        1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600,
+    ];
+    assert_eq!(pauses, expected);
     assert_eq!(cert(&home, "hubCert.pem"), made);
+    // A new CA is the way out.
+    ca::replace_ca(certs, "Hub CA", minute * 60, over).unwrap();
+    kept.look(over);
+    assert!(cert(&home, "hubCert.pem").not_after() > over);
 }
 
 #[test]
 fn no_key_is_made_or_changed_while_the_core_runs() {
     let home = Home::new();
-    let identity = identity(&home, now());
+    let kept = Kept::new(&home, now());
     let key = std::fs::read_to_string(home.cert("hubKey.pem")).unwrap();
     let before = cert(&home, "hubCert.pem");
     std::fs::remove_file(home.cert("hubKey.pem")).unwrap();
-    assert_eq!(identity.look(now()), Duration::from_secs(1));
+    assert_eq!(kept.look(now()), 1);
     assert!(!home.cert("hubKey.pem").exists());
     let other = KeyPair::generate().unwrap();
     put(&home, "hubKey.pem", other.to_pem().expose());
-    assert_eq!(identity.look(now()), Duration::from_secs(1));
+    assert_eq!(kept.look(now()), 1);
     put(&home, "hubKey.pem", &key);
-    assert_eq!(identity.look(now()), Duration::from_secs(30));
+    assert_eq!(kept.look(now()), DAY);
     assert_eq!(cert(&home, "hubCert.pem"), before);
     // A CA in the middle of being replaced.
+    let ca = std::fs::read_to_string(home.cert("caCert.pem")).unwrap();
     std::fs::remove_file(home.cert("caCert.pem")).unwrap();
-    assert_eq!(identity.look(now()), Duration::from_secs(1));
+    assert_eq!(kept.look(now()), 1);
     assert!(!home.cert("caCert.pem").exists());
+    put(&home, "caCert.pem", &ca);
+    assert_eq!(kept.look(now()), DAY);
     // A CA whose key is elsewhere only verifies, and is no trouble as long as nothing is to be signed.
-    let home = Home::new();
-    let identity = super::identity::identity(&home, now());
     std::fs::remove_file(home.cert("caKey.pem")).unwrap();
-    assert_eq!(identity.look(now()), Duration::from_secs(30));
+    assert_eq!(kept.look(now()), DAY);
+    // Another CA without its key cannot be followed.
+    let other = tempfile::tempdir().unwrap();
+    let life = Duration::from_secs(3600);
+    let other = ca::replace_ca(other.path(), "Hub CA", life, now()).unwrap();
+    put(&home, "caCert.pem", &other.cert_pem);
+    assert_eq!(kept.look(now()), 1);
+    assert_eq!(cert(&home, "hubCert.pem"), before);
+}
+
+#[test]
+fn the_ca_before_is_trusted_for_a_day_by_a_clock_nobody_sets() {
+    let home = Home::new();
+    let kept = Kept::new(&home, now());
+    let certs = &home.settings.folders.certs;
+    let life = Duration::from_secs(3600);
+    let start = now();
+    for _ in 0..6 {
+        ca::replace_ca(certs, "Hub CA", life, start).unwrap();
+        let next = kept.identity.look(&kept.auth, start, kept.begun);
+        assert_eq!(next.or, Some(kept.begun + Duration::from_secs(DAY)));
+    }
+    // The wall clock may say what it likes.
+    let far = UnixTime(start.0 + 1000);
+    let next = kept.identity.look(&kept.auth, far, kept.begun);
+    assert!(next.or.is_some());
+    let over = kept.begun + Duration::from_secs(DAY);
+    let next = kept.identity.look(&kept.auth, far, over);
+    assert_eq!(next.or, None);
+}
+
+#[test]
+fn a_ca_elsewhere_is_followed_by_its_copy() {
+    let mut home = Home::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let at = |name: &str| Some(elsewhere.path().join(name));
+    home.settings.config.files.ca_cert = at("caCert.pem");
+    home.settings.config.files.ca_key = at("caKey.pem");
+    let kept = Kept::new(&home, now());
+    let life = Duration::from_secs(3600);
+    let new = ca::replace_ca(elsewhere.path(), "Hub CA", life, now()).unwrap();
+    kept.look(now());
+    assert_eq!(cert(&home, "caCert.pem"), new.cert);
+    assert!(cert(&home, "hubCert.pem").is_signed_by(&new.cert));
+    let watched = kept.identity.places.watched();
+    assert_eq!(watched.len(), 2);
+    assert_eq!(watched[elsewhere.path()], ["caCert.pem", "caKey.pem"]);
 }
