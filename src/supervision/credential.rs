@@ -26,6 +26,9 @@ pub const SPREAD: f64 = 0.02;
 /// See [`SPREAD`].
 pub const MAX_SPREAD: Duration = Duration::from_secs(3600);
 
+/// Who is in order is not looked at again sooner, whatever was said of when it is due, unless something changes.
+pub const SOONEST: Duration = Duration::from_secs(5);
+
 /// Part of a delay by which it varies to both sides.
 const JITTER: f64 = 0.25;
 
@@ -186,6 +189,7 @@ impl<K: Ord + Clone> Renewals<K> {
         let Some(next) = next else {
             return State::Rests;
         };
+        let next = next.max(SOONEST);
         let spread = next.mul_f64(SPREAD).min(MAX_SPREAD);
         let later = vary(spread, 1.0, &mut self.jitter) / 2;
         State::Waits {
@@ -265,6 +269,19 @@ mod tests {
         let span = last.since(first.unwrap());
         assert!(span > HOUR / 2 && span <= HOUR, "{span:?}");
         assert!(most <= AT_ONCE);
+    }
+
+    #[test]
+    fn what_is_due_at_once_however_often_it_is_looked_at_keeps_nobody_busy() {
+        let mut all = Renewals::seeded(1);
+        all.found_in_order(at(0), 1, Some(Duration::ZERO));
+        let mut before = at(0);
+        for _ in 0..10 {
+            let (now, _) = pass(&mut all);
+            assert!(now.since(before) >= SOONEST);
+            before = now;
+            all.done(now, &1, Outcome::InOrder(Some(Duration::ZERO)));
+        }
     }
 
     #[test]
