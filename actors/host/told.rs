@@ -34,13 +34,11 @@ pub(super) fn bind(folder: &Path, name: &str) -> Result<NotifySocket, String> {
 }
 
 fn in_words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::InvalidInput => {
-            "the path of a socket has at most 107 bytes; install the hub in a shorter one"
-                .to_owned()
-        }
-        _ => error.to_string(),
+    if error.kind() == io::ErrorKind::InvalidInput {
+        return "the path of a socket has at most 107 bytes; install the hub in a shorter one"
+            .to_owned();
     }
+    error.to_string()
 }
 
 /// Removes what a launcher that was killed left; its runs have been ended.

@@ -111,9 +111,11 @@ fn receive(socket: BorrowedFd<'_>, text: &mut [u8]) -> io::Result<Option<(usize,
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let Ok(length) = usize::try_from(length) else {
         let error = io::Error::last_os_error();
-        return match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-            _ => Err(error),
+        let again = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
+        return if again.contains(&error.kind()) {
+            Ok(None)
+        } else {
+            Err(error)
         };
     };
     Ok(Some((length, sender_of(&header))))

@@ -174,6 +174,34 @@ mod tests {
     }
 
     #[test]
+    fn the_other_broker_that_it_shows_is_the_one_its_configuration_is_for() {
+        let shown = |text: &str| {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("# corebin: {"));
+            config_of(&format!("corebin: {{{}", line.expect("an example"))).core
+        };
+        let core = shown(SAMPLE).expect("a core");
+        assert_eq!(core.args, ["-c", "config/mosquitto.conf"]);
+        let conf = include_str!("../../../config/mosquitto.conf");
+        let url = core.plain_url().expect("by certificates").to_string();
+        let port = url.rsplit(':').next().expect("a port");
+        let words: Vec<Vec<&str>> = conf
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        for wanted in [
+            ["listener", port],
+            ["keyfile", "certs/hubKey.pem"],
+            ["acl_file", "config/mosquitto.acl"],
+            ["use_identity_as_username", "true"],
+            ["require_certificate", "true"],
+        ] {
+            assert!(words.contains(&wanted.to_vec()), "{wanted:?}");
+        }
+    }
+
+    #[test]
     fn only_present_plugins_are_started() {
         let some = BTreeSet::from(["state".to_owned(), "my.tool".to_owned()]);
         let ids = |text: &str| -> Vec<String> {

@@ -152,6 +152,42 @@ fn every_problem_is_told_with_its_place() {
             ],
         ),
         (
+            "corebin: {bin: a/b, args: x, url: mqtt://h:1, auth: password, ready: now, user: me}\n",
+            vec![
+                "l:1:16: corebin.bin: has the value 'a/b'; expected the file name of a program in the bin folder or in PATH, \
+                 or its whole path".to_owned(),
+                "l:1:27: corebin.args: has the value 'x'; expected a list of arguments".to_owned(),
+                "l:1:35: corebin.url: has the value 'mqtt://h:1'; expected where the broker listens, mqtts://host:port or \
+                 unix:///path".to_owned(),
+                "l:1:53: corebin.auth: has the value 'password'; expected one of token certificate".to_owned(),
+                "l:1:70: corebin.ready: has the value 'now'; expected one of bus notify".to_owned(),
+                "l:1:75: corebin.user: is no known key; expected one of args auth bin ready url".to_owned(),
+            ],
+        ),
+        (
+            "corebin: {args: [x], auth: certificate}\n",
+            vec![
+                "l:1:10: corebin.bin: is missing; expected the file name of a program in the bin folder or in PATH, or its whole \
+                 path".to_owned(),
+                "l:1:10: corebin.url: is missing, but needed with auth: certificate; expected an address with TLS, \
+                 mqtts://host:port: certificates serve nowhere else".to_owned(),
+            ],
+        ),
+        (
+            "creds: {clientCert: false}\ncorebin: {bin: /x/y, url: \"h:1\", auth: certificate}\n",
+            vec![
+                "l:1:8: creds.clientCert: is false, but corebin has auth: certificate: no plugin could log in; expected true, or \
+                 createPluginCred: false when the certificates are there".to_owned(),
+            ],
+        ),
+        (
+            "corebin: {bin: /x/y, url: unix:///s, auth: certificate}\n",
+            vec![
+                "l:1:27: corebin.url: has the value 'unix:///s'; expected an address with TLS, mqtts://host:port: certificates \
+                 serve nowhere else".to_owned(),
+            ],
+        ),
+        (
             "corebin: &x a\nruntime: *x\nlogLevel: !!str info\n",
             vec![
                 "l:1:10: corebin: anchors (&name) are not supported; expected the value alone".to_owned(),

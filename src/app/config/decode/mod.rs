@@ -9,9 +9,9 @@ mod keys;
 mod plugins;
 mod reader;
 
-use super::Config;
 use super::problem::{KeyPath, Problem};
 use super::tree::Node;
+use super::{Config, CoreAuth};
 use crate::app::launcher::LogLevel;
 use keys::{TOP, Top};
 use reader::{At, Reader, text_of};
@@ -39,7 +39,7 @@ pub fn decode(root: Option<&Node>, client_id: &str) -> (Config, Vec<Problem>) {
 
 impl Reader {
     fn file(&mut self, at: &At<'_>, client_id: &str, config: &mut Config) {
-        let (mut restart, mut autostart, mut plugins) = (None, None, None);
+        let (mut creds, mut restart, mut autostart, mut plugins) = (None, None, None, None);
         let mut auto_restart = true;
         for (key, at) in self.fields(at, &TOP) {
             match key {
@@ -51,7 +51,10 @@ impl Reader {
                 Top::LogPlugins => self.switch(&at, &mut config.log_plugins),
                 Top::LogLevel => config.log_level = self.level(&at),
                 Top::CoreBin => config.core = self.core(&at),
-                Top::Creds => self.creds(&at, &mut config.creds),
+                Top::Creds => {
+                    self.creds(&at, &mut config.creds);
+                    creds = Some(at);
+                }
                 Top::Start => self.start(&at, &mut config.start),
                 Top::Stop => self.stop(&at, &mut config.stop),
                 Top::Logs => self.logs(&at, &mut config.logs),
@@ -66,6 +69,19 @@ impl Reader {
         }
         if let Some(at) = restart {
             self.restart(&at, &mut config.restart);
+        }
+        if let Some(core) = &config.core
+            && core.auth == CoreAuth::Certificate
+            && config.create_plugin_cred
+            && !config.creds.client_cert
+            && let Some(at) = creds
+        {
+            self.problem(
+                at.node.place,
+                &at.path.key("clientCert"),
+                "is false, but corebin has auth: certificate: no plugin could log in",
+                "true, or createPluginCred: false when the certificates are there",
+            );
         }
         if let Some(at) = plugins {
             self.plugins(&at, client_id, config);
