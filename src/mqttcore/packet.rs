@@ -4,12 +4,16 @@
 //! Invariants: pure; no input panics; what is not understood is passed on unchanged for the library to refuse.
 
 /// The first four bits of a packet.
+pub const CONNECT: u8 = 1;
+/// See [`CONNECT`].
 pub const CONNACK: u8 = 2;
-/// See [`CONNACK`].
+/// See [`CONNECT`].
 pub const PUBLISH: u8 = 3;
-/// See [`CONNACK`].
+/// See [`CONNECT`].
 pub const PUBREL: u8 = 6;
-/// See [`CONNACK`].
+/// See [`CONNECT`].
+pub const SUBSCRIBE: u8 = 8;
+/// See [`CONNECT`].
 pub const DISCONNECT: u8 = 14;
 
 const USER_PROPERTY: u8 = 0x26;
@@ -67,6 +71,12 @@ impl Header {
     pub const fn qos(self) -> u8 {
         (self.first >> 1) & 3
     }
+
+    /// Whether a PUBLISH is kept, or was (MQTT 5 §3.3.1.3).
+    #[must_use]
+    pub const fn is_retained(self) -> bool {
+        self.first & 1 == 1
+    }
 }
 
 /// A number of one to four bytes (MQTT 5 §1.5.5) and its length.
@@ -104,7 +114,7 @@ fn be16(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Where the parts of a PUBLISH's body lie.
+/// Where the properties of a message lie in the body of its PUBLISH, or of the CONNECT whose will it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Layout {
     packet_id: Option<u16>,
@@ -114,28 +124,61 @@ struct Layout {
     properties: usize,
 }
 
+/// What to say when a body that is to have `total` bytes lacks one before `needed`.
+const fn missing<T>(needed: usize, total: usize) -> Parsed<T> {
+    if needed > total {
+        Parsed::Bad
+    } else {
+        Parsed::More
+    }
+}
+
 impl Layout {
-    /// From the beginning of a body of `total` bytes.
+    /// From the beginning of a PUBLISH's body of `total` bytes.
     fn parse(body: &[u8], qos: u8, total: usize) -> Parsed<Layout> {
-        let missing = |needed: usize| {
-            if needed > total {
-                Parsed::Bad
-            } else {
-                Parsed::More
-            }
-        };
         let Some(topic) = be16(body, 0) else {
-            return missing(2);
+            return missing(2, total);
         };
         let id_at = 2 + topic;
         let length_at = id_at + if qos > 0 { 2 } else { 0 };
-        let Some(rest) = body.get(length_at..) else {
-            return missing(length_at + 1);
-        };
         let packet_id = if qos > 0 {
             be16(body, id_at).and_then(|id| u16::try_from(id).ok())
         } else {
             None
+        };
+        Layout::at(body, length_at, packet_id, total)
+    }
+
+    /// From the beginning of a CONNECT's body of `total` bytes (MQTT 5 §3.1). Bad = it has no will with properties.
+    fn of_will(body: &[u8], total: usize) -> Parsed<Layout> {
+        const WILL: u8 = 4;
+        let Some(name) = be16(body, 0) else {
+            return missing(2, total);
+        };
+        // Name, version, flags, keep-alive.
+        let properties_at = 2 + name + 4;
+        let Some(&[version, flags]) = body.get(2 + name..2 + name + 2) else {
+            return missing(properties_at, total);
+        };
+        if version != 5 || flags & WILL == 0 {
+            return Parsed::Bad;
+        }
+        let own = match Layout::at(body, properties_at, None, total) {
+            Parsed::Done(own) => own,
+            Parsed::More => return Parsed::More,
+            Parsed::Bad => return Parsed::Bad,
+        };
+        let id_at = own.properties_at + own.properties;
+        let Some(id) = be16(body, id_at) else {
+            return missing(id_at + 2, total);
+        };
+        Layout::at(body, id_at + 2 + id, None, total)
+    }
+
+    /// Where the length of the properties is known to be.
+    fn at(body: &[u8], length_at: usize, packet_id: Option<u16>, total: usize) -> Parsed<Layout> {
+        let Some(rest) = body.get(length_at..) else {
+            return missing(length_at + 1, total);
         };
         match varint(rest) {
             Parsed::Done((properties, length)) => {
@@ -150,7 +193,7 @@ impl Layout {
                     properties,
                 })
             }
-            Parsed::More => missing(length_at + rest.len() + 1),
+            Parsed::More => missing(length_at + rest.len() + 1, total),
             Parsed::Bad => Parsed::Bad,
         }
     }
@@ -181,7 +224,7 @@ pub struct Stamp {
     name: String,
 }
 
-/// What a numbered PUBLISH looks like to the way in.
+/// What a numbered packet looks like to the way in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Numbered {
     /// How many bytes of the original are replaced.
@@ -195,7 +238,7 @@ pub struct Numbered {
 /// What is known of an outgoing PUBLISH.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
-    /// The message's number; none when it has none (a will).
+    /// The message's number; none when it has none.
     pub number: Option<u64>,
     /// With which quality of service this copy goes out.
     pub qos: u8,
@@ -241,14 +284,18 @@ impl Stamp {
         }
     }
 
-    /// Numbers the PUBLISH that `bytes` begin with, as soon as its properties are there.
+    /// Numbers the PUBLISH that `bytes` begin with, or the will of the CONNECT, as soon as its properties are there.
     ///
-    /// `Bad` means that it cannot be numbered and is to be passed on as it is.
+    /// `Bad` means that there is nothing to number, or that it cannot be, and that it is to be passed on as it is.
     #[must_use]
     pub fn number(&self, bytes: &[u8], header: Header, number: u64) -> Parsed<Numbered> {
         let body = bytes.get(header.header..).unwrap_or_default();
         let body = body.get(..header.body).unwrap_or(body);
-        let layout = match Layout::parse(body, header.qos(), header.body) {
+        let layout = match header.kind() {
+            CONNECT => Layout::of_will(body, header.body),
+            _ => Layout::parse(body, header.qos(), header.body),
+        };
+        let layout = match layout {
             Parsed::Done(layout) => layout,
             Parsed::More => return Parsed::More,
             Parsed::Bad => return Parsed::Bad,

@@ -1,10 +1,10 @@
 //! The stream between a client and the broker library (crates-mqtt §10, `W`).
 //!
 //! Invariants:
-//! - The library sees every PUBLISH of a client with a number (see [`Stamp`]); the client never sees one.
+//! - The library sees every PUBLISH and every will of a client with a number (see [`Stamp`]); the client never sees one.
 //! - Of several copies of one message for overlapping subscriptions the client gets the first; the others are answered
 //!   to the library as the client would have done. A copy of higher quality than those before, or one that names its
-//!   subscription, is no duplicate (MQTT 5 §3.3.4).
+//!   subscription, is no duplicate (MQTT 5 §3.3.4); nor is a kept message that comes for a new subscription (§3.8.4).
 //! - What the library writes is one whole packet; it is taken whole and kept until the client has it.
 //! - After a DISCONNECT or a refusing CONNACK the stream is shut down once the client has that.
 //! - After the cut every read and write fails at once.
@@ -23,7 +23,9 @@ use mqtt5::broker::transport::WebSocketTransport;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::connections::Connection;
-use crate::packet::{CONNACK, DISCONNECT, Header, PUBLISH, PUBREL, Parsed, Stamp, packet_size_at};
+use crate::packet::{
+    CONNACK, CONNECT, DISCONNECT, Header, PUBLISH, PUBREL, Parsed, SUBSCRIBE, Stamp, packet_size_at,
+};
 
 /// How many messages are remembered: copies of one are at most as far apart as there are publishers at work.
 const REMEMBERED: usize = 512;
@@ -74,27 +76,46 @@ enum Inward {
     Unknown,
 }
 
+/// A message that a client got.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    number: u64,
+    /// The highest quality of service it came with.
+    qos: u8,
+    /// How often the client had subscribed when it came last.
+    subscribed: u64,
+}
+
 /// The messages a client got of late and the acknowledgements it owes for copies it did not get.
 #[derive(Debug, Default)]
 struct Memory {
-    /// Number and highest quality of service, oldest first.
-    seen: VecDeque<(u64, u8)>,
+    /// Oldest first.
+    seen: VecDeque<Seen>,
+    /// How often the client has subscribed.
+    subscribed: u64,
     /// Packet ids of withheld copies of QoS 2, between PUBREC and PUBCOMP.
     released: BTreeSet<u16>,
 }
 
 impl Memory {
     /// Whether a copy adds nothing to what the client got; remembers it.
-    fn is_duplicate(&mut self, number: u64, qos: u8) -> bool {
-        if let Some((_, known)) = self.seen.iter_mut().rev().find(|(seen, _)| *seen == number) {
-            let duplicate = *known >= qos;
-            *known = (*known).max(qos);
+    fn is_duplicate(&mut self, number: u64, header: Header) -> bool {
+        let (qos, subscribed) = (header.qos(), self.subscribed);
+        if let Some(seen) = self.seen.iter_mut().rev().find(|one| one.number == number) {
+            let is_asked_for = header.is_retained() && seen.subscribed < subscribed;
+            let duplicate = seen.qos >= qos && !is_asked_for;
+            seen.qos = seen.qos.max(qos);
+            seen.subscribed = subscribed;
             return duplicate;
         }
         if self.seen.len() == REMEMBERED {
             self.seen.pop_front();
         }
-        self.seen.push_back((number, qos));
+        self.seen.push_back(Seen {
+            number,
+            qos,
+            subscribed,
+        });
         false
     }
 }
@@ -187,8 +208,11 @@ impl Stream {
                 return true;
             }
         };
+        if header.kind() == SUBSCRIBE {
+            self.memory.subscribed += 1;
+        }
         // What is too big is refused by its header: nothing of it is kept here.
-        if header.kind() == PUBLISH && header.body <= self.numbers.max_packet {
+        if matches!(header.kind(), PUBLISH | CONNECT) && header.body <= self.numbers.max_packet {
             let stamp = &self.numbers.stamp;
             match stamp.number(&self.received, header, self.numbers.next()) {
                 Parsed::Done(numbered) => {
@@ -233,7 +257,7 @@ impl Stream {
             return;
         };
         let duplicate = match copy.number {
-            Some(number) if !copy.names_subscription => self.memory.is_duplicate(number, copy.qos),
+            Some(number) if !copy.names_subscription => self.memory.is_duplicate(number, header),
             Some(_) | None => false,
         };
         if !duplicate {

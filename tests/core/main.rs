@@ -11,6 +11,7 @@ mod broker;
 #[path = "../common/chance.rs"]
 mod chance;
 mod checks;
+mod copies;
 #[path = "../common/hub.rs"]
 #[expect(dead_code, reason = "each suite uses its part")]
 mod hub;

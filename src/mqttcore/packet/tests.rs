@@ -137,3 +137,65 @@ fn the_maximum_packet_size_of_a_connack_is_found() {
     let short = [0x20, 3, 0, 0, 0];
     assert_eq!(packet_size_at(&short, header(&short)), None);
 }
+
+/// A CONNECT of `level` by the book, with or without a will that has these properties.
+fn connect(level: u8, will: Option<&[u8]>) -> Vec<u8> {
+    let mut body = Vec::new();
+    text("MQTT", &mut body);
+    body.extend([level, if will.is_some() { 0x06 } else { 0x02 }, 0, 60]);
+    if level == 5 {
+        body.extend([5, 0x11, 0, 0, 0, 9]);
+    }
+    text("joe-1", &mut body);
+    if let Some(properties) = will {
+        if level == 5 {
+            put_varint(properties.len(), &mut body);
+            body.extend(properties);
+        }
+        text("event/joe/t/x/joe", &mut body);
+        text("gone", &mut body);
+    }
+    let mut packet = vec![CONNECT << 4];
+    put_varint(body.len(), &mut packet);
+    packet.extend(body);
+    packet
+}
+
+#[test]
+fn a_will_is_numbered_however_much_of_it_is_there() {
+    let stamp = Stamp::new(3);
+    let long = [&[USER_PROPERTY, 0, 1, b'a', 0, 120][..], &[b'x'; 120]].concat();
+    for properties in [&b""[..], b"\x01\x01", &long] {
+        let packet = connect(5, Some(properties));
+        let Parsed::Done(numbered) = stamp.number(&packet, header(&packet), 8) else {
+            panic!("not numbered");
+        };
+        // The number stands before the properties that follow unchanged.
+        let inside = [&numbered.by[..], &packet[numbered.replaced..]].concat();
+        let mut own = Vec::new();
+        stamp.put(8, &mut own);
+        let own = [&own[..], properties].concat();
+        assert_eq!(inside, connect(5, Some(&own)));
+        for length in 0..packet.len() {
+            if let Parsed::Done(header) = Header::parse(&packet[..length]) {
+                match stamp.number(&packet[..length], header, 8) {
+                    Parsed::Done(early) => assert_eq!(early, numbered),
+                    Parsed::More => assert!(length < numbered.replaced),
+                    Parsed::Bad => panic!("refused at {length}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_has_no_will_or_is_older_stays_as_it_is() {
+    let stamp = Stamp::new(3);
+    for packet in [connect(5, None), connect(4, Some(b"")), connect(4, None)] {
+        assert_eq!(stamp.number(&packet, header(&packet), 8), Parsed::Bad);
+    }
+    // A will that is announced and not there.
+    let mut packet = connect(5, None);
+    packet[9] |= 4;
+    assert_eq!(stamp.number(&packet, header(&packet), 8), Parsed::Bad);
+}
