@@ -80,7 +80,7 @@ audit:
 
 # BENCH_QUICK=1: fewer rounds.
 bench: ## Measures against baselines of the same run; takes minutes
-	@$(CARGO) bench --locked --bench hub
+	@$(CARGO) bench --locked --bench hub --bench core
 
 # A broker and clients of another maker are part of the tests; without them they would prove less and not say so. The
 # service that comes with the package, on port 1883, is nobody's in the tests.

@@ -192,8 +192,8 @@ impl Hub<'_> {
         });
         let line = line.with_context(|| self.account())?;
         let time: jiff::Timestamp = line.split(' ').next().unwrap_or_default().parse()?;
-        let ago = clock::wall()?.saturating_sub(u64::try_from(time.as_nanosecond())?);
-        Ok(clock::now()?.saturating_sub(ago))
+        let ago = jiff::Timestamp::now().as_nanosecond() - time.as_nanosecond();
+        Ok(clock::now()?.saturating_sub(u64::try_from(ago.max(0))?))
     }
 
     /// Stops the hub as systemd would.

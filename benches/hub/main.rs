@@ -7,17 +7,24 @@
 
 mod bare;
 mod bring_up;
+#[path = "../common/clock.rs"]
 mod clock;
+#[path = "../common/ends.rs"]
 mod ends;
 mod home;
 mod list;
+#[path = "../common/quick.rs"]
+mod quick;
 mod quiet;
+#[path = "../common/report.rs"]
 mod report;
 mod restart;
 mod stamps;
 mod stop;
+#[path = "../common/usage.rs"]
+mod usage;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use home::{Home, Hub};
 use report::{Report, say};
 use stamps::Program;
@@ -57,6 +64,11 @@ const QUICK: Rounds = Rounds {
     idle: 5,
 };
 
+/// What the table does not say itself.
+const NOTE: &str = "Medians, unless it says otherwise. Baselines: loops of spawn, of kill and wait; a request answered by a \
+client\nwith as many bytes on the same broker; one program that ends at once. Bring-up is counted from the log's\n\
+'core … to=running', rounded down to a millisecond, to the last plugin's first instruction.";
+
 /// Numbers of plugins.
 const SIZES: [usize; 4] = [0, 1, 100, 1000];
 /// The hub that is measured in all other ways too.
@@ -64,26 +76,13 @@ const USUAL: usize = 100;
 
 fn main() -> ExitCode {
     clock::listen_for_interrupts();
-    match arguments().and_then(|rounds| run(&rounds)) {
+    match quick::is_wanted().and_then(|quick| run(if quick { &QUICK } else { &FULL })) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("bench: {error:#}"));
             ExitCode::FAILURE
         }
     }
-}
-
-fn arguments() -> Result<Rounds> {
-    let mut quick = std::env::var_os("BENCH_QUICK").is_some_and(|value| !value.is_empty());
-    for argument in std::env::args().skip(1) {
-        match argument.as_str() {
-            "--quick" => quick = true,
-            // cargo's own.
-            "--bench" => {}
-            other => bail!("unknown argument '{other}'; there is only --quick: fewer rounds"),
-        }
-    }
-    Ok(if quick { QUICK } else { FULL })
 }
 
 fn run(rounds: &Rounds) -> Result<()> {
@@ -110,7 +109,7 @@ fn run(rounds: &Rounds) -> Result<()> {
             hub.stop()?;
         }
     }
-    report.print();
+    report.print(NOTE);
     Ok(())
 }
 

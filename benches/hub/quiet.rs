@@ -3,17 +3,14 @@
 use crate::clock;
 use crate::home::Hub;
 use crate::report::{Goal, Report, Row, median};
-use anyhow::{Context, Result};
-use std::fs;
+use crate::usage::{self, Used, used};
+use anyhow::Result;
 use std::time::Duration;
 
 /// Mebibytes of the launcher (proportional set size), once everything is quiet.
 pub fn pss(hub: &Hub<'_>) -> Result<f64> {
     hub.wait_until_up()?;
-    let file = format!("/proc/{}/smaps_rollup", hub.pid()?);
-    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
-    let kib: f64 = field(&text, "Pss:").context("there is no Pss")?;
-    Ok(kib / 1024.0)
+    usage::pss(hub.pid()?)
 }
 
 /// Against fixed bounds.
@@ -31,36 +28,6 @@ pub fn report_memory(size: usize, memory: &[f64], report: &mut Report) {
         bare: None,
         goal,
     });
-}
-
-/// What all threads of a process have used so far.
-struct Used {
-    /// Seconds of processor time.
-    processor: f64,
-    /// How often one slept, and so was woken.
-    sleeps: f64,
-}
-
-fn used(pid: i32) -> Result<Used> {
-    let mut used = Used {
-        processor: 0.0,
-        sleeps: 0.0,
-    };
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let folder = thread?.path();
-        let times = fs::read_to_string(folder.join("schedstat"))?;
-        let ns: f64 = times.split(' ').next().unwrap_or_default().parse()?;
-        used.processor += ns / 1e9;
-        let status = fs::read_to_string(folder.join("status"))?;
-        used.sleeps += field(&status, "voluntary_ctxt_switches:").context("no switches")?;
-    }
-    Ok(used)
-}
-
-/// A number of a `/proc` file.
-fn field(text: &str, name: &str) -> Option<f64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Processor time and wake-ups of launcher and core, without and with somebody who looks.

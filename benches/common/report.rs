@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 /// Measured by turns, in milliseconds.
 #[derive(Default)]
 pub struct Pairs {
-    /// What the hub took.
+    /// What ours took.
     pub ours: Vec<f64>,
-    /// What the least program took.
+    /// What the baseline took.
     pub bare: Vec<f64>,
 }
 
@@ -28,7 +28,7 @@ pub struct Row {
     pub measure: String,
     /// Of `ours` and `bare`.
     pub unit: &'static str,
-    /// The hub's.
+    /// Ours.
     pub ours: f64,
     /// The baseline's, if there is one.
     pub bare: Option<f64>,
@@ -48,15 +48,10 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Shows everything.
+    /// Shows everything, and below it what the table does not say itself.
     #[expect(clippy::print_stdout, reason = "the result")]
-    pub fn print(&self) {
-        println!("{}\n\n{}", conditions(), self.table());
-        println!(
-            "\nMedians, unless it says otherwise. Baselines: loops of spawn, of kill and wait; a request answered by a \
-             client\nwith as many bytes on the same broker; one program that ends at once. Bring-up is counted from the \
-             log's\n'core … to=running', rounded down to a millisecond, to the last plugin's first instruction."
-        );
+    pub fn print(&self, note: &str) {
+        println!("{}\n\n{}\n\n{note}", conditions(), self.table());
     }
 }
 

@@ -12,18 +12,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Nanoseconds of the clock that plugins stamp with (`CLOCK_MONOTONIC`).
+/// Nanoseconds of the clock that programs stamp with (`CLOCK_MONOTONIC`).
 pub fn now() -> Result<u64> {
-    nanoseconds(ClockId::CLOCK_MONOTONIC)
-}
-
-/// Nanoseconds since 1970.
-pub fn wall() -> Result<u64> {
-    nanoseconds(ClockId::CLOCK_REALTIME)
-}
-
-fn nanoseconds(clock: ClockId) -> Result<u64> {
-    let time = clock_gettime(clock).context("cannot read the clock")?;
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read the clock")?;
     let time = Duration::from(time);
     Ok(u64::try_from(time.as_nanos())?)
 }
