@@ -239,6 +239,15 @@ pub enum Whose {
     Plugin(PluginId),
 }
 
+/// What a core is to do that knows of new certificates only when it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CoreDeed {
+    /// Read its server certificate again, which was renewed; no connection is lost.
+    Reread,
+    /// Start again, as the CA is another one, by which it is to know its clients.
+    Restart,
+}
+
 /// Whose credentials were changed by somebody else's hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
@@ -273,6 +282,10 @@ pub trait Renewer: Send + Sync + 'static {
     fn forget(&self, id: &PluginId);
     /// What a plugin's credentials wait for; for people. Answers at once.
     fn waits_for(&self, id: &PluginId) -> Vec<String>;
+    /// What the core is to do, each time once; to be asked when our own credentials were looked at.
+    fn core_deed(&self) -> Option<CoreDeed> {
+        None
+    }
     /// Why our own login was refused, as far as our token tells, with the way out.
     fn explain_refusal(&self) -> BoxFuture<Option<String>>;
 }

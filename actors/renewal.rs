@@ -7,7 +7,8 @@
 
 use crate::hub::{Hub, Stage};
 use crate::link::Link;
-use crate::ports::{Changed, Clock, Kind, Whose};
+use crate::ports::{Changed, Clock, CoreDeed, Kind, Whose};
+use crate::wind::LAUNCHER;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,9 @@ use tokio::task::AbortHandle;
 
 /// When certificates are first looked at for their end: what could be renewed has been by then.
 const FIRST_LOOK: Duration = Duration::from_secs(60);
+
+/// SIGHUP: at it brokers read their certificates again.
+const REREAD: i32 = 1;
 
 /// What renewal understands.
 #[derive(Debug)]
@@ -147,7 +151,12 @@ impl Actor for Renewal {
                 }
             }
             RenewalMessage::Wake => state.timer.due = None,
-            RenewalMessage::Done(whose, outcome) => state.renewals.done(now, &whose, outcome),
+            RenewalMessage::Done(whose, outcome) => {
+                state.renewals.done(now, &whose, outcome);
+                if let Some(deed) = state.hub.renewer.core_deed() {
+                    have_core(&state.hub, deed);
+                }
+            }
             RenewalMessage::BusIsThere => state.look_at_all(now),
             RenewalMessage::Changed(changed) => state.files_changed(now, changed),
             RenewalMessage::ClockSet => {
@@ -344,4 +353,33 @@ fn watch_files(hub: &Arc<Hub>) -> Option<AbortHandle> {
         let _ = stages.wait_for(|stage| *stage == Stage::Ending).await;
     });
     Some(keeping.abort_handle())
+}
+
+/// Has a core that runs do what its new certificates need. One that does not yet finds them when it starts.
+fn have_core(hub: &Hub, deed: CoreDeed) {
+    let Some(core) = hub.roster.get(&PluginId::core()) else {
+        return;
+    };
+    let runs = match core.view().phase {
+        PhaseName::Running => core.child(),
+        PhaseName::Stopped
+        | PhaseName::Blocked
+        | PhaseName::Preparing
+        | PhaseName::Starting
+        | PhaseName::Stopping
+        | PhaseName::Killing
+        | PhaseName::Backoff
+        | PhaseName::Foreign => None,
+    };
+    match (runs, deed) {
+        (None, _) => {}
+        (Some(child), CoreDeed::Reread) => match child.signal(REREAD) {
+            Ok(()) => tracing::info!("the core is told to read its certificate again"),
+            Err(why) => tracing::warn!("the core keeps its old certificate: {why}"),
+        },
+        (Some(_), CoreDeed::Restart) => {
+            tracing::info!("the CA is another one: the core is restarted to go by it");
+            core.command(Event::Restart, LAUNCHER, hub.ports.clock.wall_mse());
+        }
+    }
 }

@@ -4,13 +4,14 @@
 
 use super::{BridgeArgs, SEND_WITHIN, event_topic, tell_fall};
 use crate::hub::Hub;
+use crate::link::Link;
 use crate::ports::{Kind, Teller};
 use crate::seat::Seat;
 use bus::client::{CallError, Client};
 use bus::golang;
 use bus::wire::{AUTH, MANAGE, PROFILE, READ, ServicePermissionsArgs, TD_EVENT, launcher_td};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use supervision::PluginId;
 use supervision::lifecycle::{Event, PhaseName};
 
@@ -19,6 +20,9 @@ const PERMISSIONS: [(&str, &[&str]); 2] = [
     (MANAGE, &["manager", "admin"]),
     (READ, &["viewer", "operator", "manager", "admin"]),
 ];
+
+/// A login that takes no longer after the core is ready is nothing to speak of.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Lets those who waited for the bus go on, registers who may ask us, and introduces the launcher.
 pub(super) async fn greet(hub: Arc<Hub>, client: Client) {
@@ -129,11 +133,20 @@ pub(super) async fn follow_core(hub: Arc<Hub>, args: BridgeArgs) {
     loop {
         let phase = views.borrow_and_update().phase;
         args.client.set_eager(phase == PhaseName::Starting);
-        if phase == PhaseName::Running && !started {
-            // One that told so itself has not been logged in to yet.
-            args.client.nudge();
-        }
+        let starts = phase == PhaseName::Running && !started;
         started = phase == PhaseName::Running;
+        if starts && !args.link.borrow().is_up() {
+            // One that told so itself has not been logged in to yet: this comes in a moment.
+            args.client.nudge();
+            let mut links = args.link.subscribe();
+            tokio::select! {
+                _ = tokio::time::timeout(LOGIN_PATIENCE, links.wait_for(Link::is_up)) => {}
+                changed = views.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+            }
+        }
         tell_fall(&hub, &args.link);
         if views.changed().await.is_err() {
             return;

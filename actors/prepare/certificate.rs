@@ -37,6 +37,8 @@ pub struct ClientCertificates {
 pub(super) enum Certified {
     /// It is good for now, and to be looked at again from then on.
     Until(UnixTime),
+    /// It serves until then, and should be renewed, but the CA cannot sign another one.
+    Ageing(UnixTime),
     /// A new one is made when the core shows a server certificate of the present CA.
     AwaitsServer,
     /// There is none that serves, and the CA cannot sign one.
@@ -110,7 +112,13 @@ impl Notary {
         };
         let found = atomic::read_text(path).ok();
         let found = found.and_then(|text| Certificate::from_pem(&text).ok());
-        if let Some(until) = found.and_then(|cert| self.serves(&cert, id, key, &authority.ca, now))
+        let found = found.filter(|cert| serves(cert, id, key, &authority.ca, now));
+        let until = found
+            .as_ref()
+            .map(|cert| cert.renew_after(self.plan.renew_at));
+        // A clock that was never set says nothing.
+        if let Some(until) = until
+            && (now < until || now < UnixTime::EARLIEST_PLAUSIBLE)
         {
             return Certified::Until(until);
         }
@@ -119,7 +127,9 @@ impl Notary {
             Signing::Possible(issuer) => issuer,
             Signing::Impossible(why) => {
                 self.say(in_words(why));
-                return Certified::Without;
+                return found.map_or(Certified::Without, |cert| {
+                    Certified::Ageing(cert.not_after())
+                });
             }
         };
         match self.make(id, key, path, issuer, now) {
@@ -138,28 +148,6 @@ impl Notary {
     /// Why the last certificate could not be made; empty when it could.
     pub(super) fn trouble(&self) -> String {
         self.lock().said.clone().unwrap_or_default()
-    }
-
-    /// Until when a certificate serves, if it does.
-    fn serves(
-        &self,
-        cert: &Certificate,
-        id: &PluginId,
-        key: &PublicKey,
-        ca: &Ca,
-        now: UnixTime,
-    ) -> Option<UnixTime> {
-        let until = cert.renew_after(self.plan.renew_at);
-        let in_time = match cert.validity(now) {
-            Validity::Valid => now < until,
-            // A clock that was never set says nothing.
-            Validity::NotYet => now < UnixTime::EARLIEST_PLAUSIBLE,
-            Validity::Expired => false,
-        };
-        let its_own = cert.common_name() == Some(id.as_str())
-            && cert.unit() == Some(UNIT)
-            && cert.is_of_key(key);
-        (in_time && its_own && cert.is_signed_by(&ca.cert)).then_some(until)
     }
 
     fn make(
@@ -229,4 +217,17 @@ impl Notary {
 pub(super) fn is_of_a_core(cert: &Certificate) -> bool {
     let name = cert.common_name().unwrap_or_default();
     name.starts_with(CORES_NAME)
+}
+
+/// Whether a certificate serves the plugin at `now`.
+fn serves(cert: &Certificate, id: &PluginId, key: &PublicKey, ca: &Ca, now: UnixTime) -> bool {
+    let in_time = match cert.validity(now) {
+        Validity::Valid => true,
+        // A clock that was never set says nothing.
+        Validity::NotYet => now < UnixTime::EARLIEST_PLAUSIBLE,
+        Validity::Expired => false,
+    };
+    let its_own =
+        cert.common_name() == Some(id.as_str()) && cert.unit() == Some(UNIT) && cert.is_of_key(key);
+    in_time && its_own && cert.is_signed_by(&ca.cert)
 }

@@ -91,7 +91,7 @@ impl Judged {
             TokenState::Due { .. } | TokenState::Invalid(_) => UnixTime(0),
         };
         match self.certified {
-            Some(Certified::Until(until)) => token.min(until),
+            Some(Certified::Until(until) | Certified::Ageing(until)) => token.min(until),
             Some(Certified::Failed) => UnixTime(0),
             Some(Certified::AwaitsServer | Certified::Without) | None => token,
         }
@@ -108,7 +108,7 @@ impl Judged {
     /// Whether it says what a look at `now` would say, of the same files.
     fn holds(&self, now: UnixTime) -> bool {
         match self.certified {
-            Some(Certified::Until(until)) => now < until,
+            Some(Certified::Until(until) | Certified::Ageing(until)) => now < until,
             Some(Certified::Failed) => false,
             Some(Certified::AwaitsServer | Certified::Without) | None => true,
         }

@@ -33,7 +33,7 @@ pub use settings::wrong_settings;
 use crate::desk::Desk;
 use crate::link::Link;
 use crate::ports::{
-    Accounts, BoxFuture, Changed, Kind, Look, Plan, Preparation, Preparer, Renewer, Whose,
+    Accounts, BoxFuture, Changed, CoreDeed, Kind, Look, Plan, Preparation, Preparer, Renewer, Whose,
 };
 use certificate::Certified;
 use changes::Changes;
@@ -109,6 +109,8 @@ struct Inner {
     shelf: Option<Arc<Shelf>>,
     /// One at a time, so that nothing is made twice.
     plain_core: Option<Arc<Mutex<PlainCore>>>,
+    /// What it is to do.
+    core_deed: Mutex<Option<CoreDeed>>,
     directory: Directory,
     desk: Desk,
     patrol: Patrol,
@@ -162,6 +164,7 @@ impl DiskPreparer {
             }),
             shelf,
             plain_core: config.plain_core.map(|core| Arc::new(Mutex::new(core))),
+            core_deed: Mutex::default(),
             directory: Directory::new(accounts),
             desk,
             patrol: Patrol::new(finder),
@@ -257,6 +260,10 @@ impl Renewer for DiskPreparer {
 
     fn waits_for(&self, id: &PluginId) -> Vec<String> {
         self.inner.waiting.of(id)
+    }
+
+    fn core_deed(&self) -> Option<CoreDeed> {
+        self.inner.take_core_deed()
     }
 
     fn explain_refusal(&self) -> BoxFuture<Option<String>> {
@@ -366,9 +373,10 @@ impl Inner {
         let by_certificate = match found.certified {
             certified if serves(certified) => Ok(()),
             Some(Certified::AwaitsServer) => Err(AWAITS_RESTART.to_owned()),
-            Some(Certified::Until(_) | Certified::Without | Certified::Failed) | None => {
-                Err(shelf.certificate_trouble())
-            }
+            Some(
+                Certified::Until(_) | Certified::Ageing(_) | Certified::Without | Certified::Failed,
+            )
+            | None => Err(shelf.certificate_trouble()),
         };
         if !shelf.has_tokens() {
             by_certificate.map_err(|why| {
@@ -426,7 +434,7 @@ fn locked(core: &Mutex<PlainCore>) -> MutexGuard<'_, PlainCore> {
 /// Whether a login can be proved by a certificate.
 fn serves(certified: Option<Certified>) -> bool {
     match certified {
-        Some(Certified::Until(_)) => true,
+        Some(Certified::Until(_) | Certified::Ageing(_)) => true,
         Some(Certified::AwaitsServer | Certified::Without | Certified::Failed) | None => false,
     }
 }

@@ -5,6 +5,8 @@
 
 use super::own::OwnToken;
 use super::{DAILY, Inner, locked, now};
+use crate::ports::CoreDeed;
+use std::sync::PoisonError;
 use supervision::PluginId;
 use supervision::credential::Outcome;
 
@@ -13,10 +15,13 @@ impl Inner {
     pub(super) async fn keep_own_up(&self) -> Outcome {
         if let Some(core) = self.plain_core.clone() {
             return match self.desk.ask(move || locked(&core).keep_up(now())).await {
-                Ok(Ok(next)) => Outcome::InOrder(Some(next)),
+                Ok(Ok((next, deed))) => {
+                    self.tell_core(deed);
+                    Outcome::InOrder(Some(next))
+                }
                 Ok(Err(why)) => {
                     tracing::warn!(
-                        "a client certificate could not be renewed: {why}; it is tried again"
+                        "the hub's certificates could not be renewed: {why}; it is tried again"
                     );
                     Outcome::Failed
                 }
@@ -41,6 +46,23 @@ impl Inner {
             },
             Err(_broken) => Outcome::Failed,
         }
+    }
+
+    fn tell_core(&self, deed: Option<CoreDeed>) {
+        if let Some(deed) = deed {
+            *self
+                .core_deed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(deed);
+        }
+    }
+
+    /// What the core is to do since this was asked last.
+    pub(super) fn take_core_deed(&self) -> Option<CoreDeed> {
+        self.core_deed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     async fn own_replaced(&self) -> Result<Outcome, String> {

@@ -89,7 +89,10 @@ impl Waiting {
             Some(Certified::AwaitsServer) => {
                 waiting.insert(id.clone());
             }
-            Some(Certified::Until(_) | Certified::Without | Certified::Failed) | None => {
+            Some(
+                Certified::Until(_) | Certified::Ageing(_) | Certified::Without | Certified::Failed,
+            )
+            | None => {
                 waiting.remove(id);
             }
         }
@@ -169,9 +172,13 @@ impl Inner {
         self.waiting.certificate(id, found.certified);
         let certified = match found.certified {
             Some(Certified::Failed) => Err(Trouble::Failed(shelf.certificate_trouble())),
-            Some(Certified::Until(_) | Certified::AwaitsServer | Certified::Without) | None => {
-                Ok(())
-            }
+            Some(
+                Certified::Until(_)
+                | Certified::Ageing(_)
+                | Certified::AwaitsServer
+                | Certified::Without,
+            )
+            | None => Ok(()),
         };
         self.token_renewed(shelf, id, found).await.and(certified)
     }

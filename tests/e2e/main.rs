@@ -15,6 +15,7 @@ mod messages;
 mod packets;
 mod people;
 mod plain;
+mod plain_renewal;
 mod survival;
 mod texts;
 mod wire;

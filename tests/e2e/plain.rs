@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::Receiver;
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
@@ -31,7 +31,7 @@ fn shipped(home: &Home, port: u16) {
 }
 
 /// A home with mosquitto as its core; in the file of the launcher is `more`, too.
-fn home_on_mosquitto(port: u16, more: &str) -> Home {
+pub fn home_on_mosquitto(port: u16, more: &str) -> Home {
     let home = Home::new(&format!(
         "logLevel: info\ncorebin: {{bin: mosquitto, args: [-c, config/mosquitto.conf], \
          url: \"mqtts://localhost:{port}\", auth: certificate, ready: notify}}\n{more}"
@@ -41,7 +41,7 @@ fn home_on_mosquitto(port: u16, more: &str) -> Home {
 }
 
 /// Installs the example plugin, which counts each second.
-fn counter(home: &Home) {
+pub fn counter(home: &Home) {
     let program = Path::new(env!("CARGO_BIN_EXE_launcher")).with_file_name("examples/counter");
     let place = home.path("plugins/counter");
     if fs::hard_link(&program, &place).is_err() {
@@ -54,7 +54,7 @@ fn complaint(output: &Output) -> String {
 }
 
 /// Waits for one event of the counter.
-fn hears_the_counter(hub: &Hub) {
+pub fn hears_the_counter(hub: &Hub) {
     eventually("an event of the counter comes", || {
         let output = Command::new("timeout")
             .arg("5")
@@ -68,7 +68,7 @@ fn hears_the_counter(hub: &Hub) {
     });
 }
 
-const COUNTS: &str = "autostart: [counter]\nplugins: {counter: {args: ['1']}}\n";
+pub const COUNTS: &str = "autostart: [counter]\nplugins: {counter: {args: ['1']}}\n";
 
 #[test]
 fn a_hub_lives_on_mosquitto_by_the_shipped_configuration() {
