@@ -428,3 +428,55 @@ fn an_ed25519_ca_signs_too() {
     let server = load_or_create_server(certs, &ca, &here(), NOW).unwrap();
     assert!(server.cert.is_signed_by(&ca.cert));
 }
+
+#[test]
+fn a_login_gets_a_certificate_once_and_another_when_it_does_not_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path();
+    let now = UnixTime(1_800_000_000);
+    let ca = load_or_create_ca(certs, now).unwrap();
+    let day = Duration::from_secs(DAY);
+    let plan = ClientLife {
+        life: 100 * day,
+        renew_at: 0.66,
+    };
+    let subject = ClientSubject {
+        client_id: "admin",
+        unit: "admin",
+    };
+    let see = |ca: &Ca, now| load_or_create_client(certs, ca, subject, plan, now);
+    let text = || std::fs::read_to_string(certs.join("adminCert.pem")).unwrap();
+    let (origin, until) = see(&ca, now).unwrap();
+    assert_eq!(origin, ClientOrigin::Made);
+    assert!(until > now.after(65 * day) && until < now.after(67 * day));
+    let first = text();
+    assert_eq!(see(&ca, now).unwrap(), (ClientOrigin::Found, until));
+    assert_eq!(text(), first);
+    // Due, of another role, of another CA.
+    assert_eq!(see(&ca, until).unwrap().0, ClientOrigin::Made);
+    let second = text();
+    assert_ne!(second, first);
+    let service = ClientSubject {
+        unit: "service",
+        ..subject
+    };
+    let (origin, _) = load_or_create_client(certs, &ca, service, plan, until).unwrap();
+    assert_eq!(origin, ClientOrigin::Made);
+    let other = replace_ca(certs, "Hub CA", CA_LIFE, now).unwrap();
+    let (origin, _) = load_or_create_client(certs, &other, service, plan, until).unwrap();
+    assert_eq!(origin, ClientOrigin::Made);
+    let third = text();
+    // Without the CA's key one that is due serves to its end, and then the file is named.
+    std::fs::remove_file(certs.join("caKey.pem")).unwrap();
+    let bare = load_ca(certs, until).unwrap();
+    let due = until.after(90 * day);
+    let (origin, end) = load_or_create_client(certs, &bare, service, plan, due).unwrap();
+    assert_eq!(origin, ClientOrigin::KeptInNeed);
+    let error = load_or_create_client(certs, &bare, service, plan, end.after(day)).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("adminCert.pem is expired") && error.contains("caKey.pem"),
+        "{error}"
+    );
+    assert_eq!(text(), third);
+}
