@@ -3,13 +3,15 @@
 //! Invariants: a CA that is there is replaced only when that is asked for by `--force`; no private key is read or shown.
 
 use super::cli::Certs;
+use super::code::ExitCode;
 use super::exit::Failure;
 use super::say::{Said, escaped};
 use super::work::View;
 use creds::UnixTime;
 use creds::atomic::{self, AtomicError};
 use creds::ca;
-use creds::check::{Certificate, Validity};
+use creds::check::Certificate;
+use creds::ends::End;
 use creds::files::{CA_CERT, CA_KEY, HUB_CERT};
 use serde_json::{Value, json};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -20,8 +22,6 @@ use std::time::Duration;
 const COMMON_NAME: &str = "Hub CA";
 /// How the files of client certificates end.
 const CLIENT: &str = "Cert.pem";
-/// How long before its end a certificate is warned of.
-const WARN_DAYS: i64 = 30;
 const DAY: i64 = 24 * 60 * 60;
 /// RFC 1123 with a numeric zone, as the original writes it.
 const UNTIL: &str = "%a, %d %b %Y %H:%M:%S %z";
@@ -57,11 +57,19 @@ impl State {
         if !cert.is_signed_by(ca) {
             return State::Foreign;
         }
-        match cert.validity(now) {
-            Validity::NotYet => State::Early,
-            Validity::Expired => State::Expired,
-            Validity::Valid if days_left(cert, now) < WARN_DAYS => State::Ending,
-            Validity::Valid => State::Valid,
+        match End::of(cert, now) {
+            End::Early => State::Early,
+            End::Over => State::Expired,
+            End::Near { .. } => State::Ending,
+            End::Far => State::Valid,
+        }
+    }
+
+    /// Whether nobody takes it now.
+    fn is_of_no_use(self) -> bool {
+        match self {
+            State::Valid | State::Ending => false,
+            State::Expired | State::Early | State::Foreign => true,
         }
     }
 
@@ -147,16 +155,17 @@ impl Shown {
         }
     }
 
-    /// What to do about it; none where nothing is wrong.
-    fn warning(&self, way_out: &str) -> Option<String> {
+    /// What to do about it: about its end, or that it hangs on another CA; none where nothing is wrong.
+    fn warning(&self, about_end: &str, about_ca: &str) -> Option<String> {
+        let way_out = match self.state {
+            State::Valid => return None,
+            State::Ending | State::Expired => format!("; {about_end}"),
+            // New dates would be no better.
+            State::Early => String::new(),
+            State::Foreign => format!("; {about_ca}"),
+        };
         let file = self.path.display();
-        match self.state {
-            State::Valid => None,
-            State::Ending | State::Expired | State::Early | State::Foreign => Some(format!(
-                "WARNING:  {file}: {}; {way_out}\n",
-                self.in_words()
-            )),
-        }
+        Some(format!("WARNING:  {file}: {}{way_out}\n", self.in_words()))
     }
 }
 
@@ -175,7 +184,7 @@ fn show(certs: &Path, now: UnixTime, view: &View) -> Result<Said, Failure> {
     let hub_path = certs.join(HUB_CERT);
     // There is none before the first start of the core.
     let hub = if hub_path.exists() {
-        let hint = "the core makes a new one when it starts: hubcli restart core";
+        let hint = "move it away, and the core makes a new one";
         let cert = read(&hub_path).map_err(|text| Failure::failed(text, hint))?;
         Some(shown(hub_path, "", cert))
     } else {
@@ -189,6 +198,13 @@ fn show(certs: &Path, now: UnixTime, view: &View) -> Result<Said, Failure> {
             Err(text) => unreadable.push(format!("WARNING:  {text}\n")),
         }
     }
+    let all = clients.iter().chain([&authority]).chain(&hub);
+    let is_bad = !unreadable.is_empty() || all.into_iter().any(|one| one.state.is_of_no_use());
+    let exit = if is_bad {
+        ExitCode::Failed
+    } else {
+        ExitCode::Done
+    };
     if view.json {
         let mut answer = json!({
             "ca": authority.json(),
@@ -197,9 +213,10 @@ fn show(certs: &Path, now: UnixTime, view: &View) -> Result<Said, Failure> {
         if let Some(hub) = &hub {
             answer["hub"] = hub.json();
         }
-        return Ok(Said::done(format!("{answer}\n")));
+        let said = Said::done(format!("{answer}\n"));
+        return Ok(Said { exit, ..said });
     }
-    let mut said = Said::done(format!(
+    let out = format!(
         "{}\n{}\n{}",
         authority.lines("CA certificate", 11),
         hub.as_ref().map_or_else(
@@ -207,9 +224,9 @@ fn show(certs: &Path, now: UnixTime, view: &View) -> Result<Said, Failure> {
             |hub| hub.lines("Server certificate", 12)
         ),
         client_lines(&clients),
-    ));
-    said.err = warnings(&authority, hub.as_ref(), &clients) + &unreadable.concat();
-    Ok(said)
+    );
+    let err = warnings(&authority, hub.as_ref(), &clients) + &unreadable.concat();
+    Ok(Said { out, err, exit })
 }
 
 fn client_lines(clients: &[Shown]) -> String {
@@ -226,20 +243,28 @@ fn client_lines(clients: &[Shown]) -> String {
 }
 
 fn warnings(ca: &Shown, hub: Option<&Shown>, clients: &[Shown]) -> String {
-    let of_ca = ca.warning("hubcli cca --force makes a new one, and every client then needs it");
+    let new_ca = "hubcli cca --force makes a new one, and every client then needs it";
+    let of_ca = ca.warning(new_ca, new_ca);
     // Nothing outlives its CA: what ends with it cannot be renewed before it.
     let ends_with_ca = |shown: &Shown| {
         shown.state == State::Ending && shown.cert.not_after() >= ca.cert.not_after()
     };
-    let of_hub = hub
-        .filter(|hub| !ends_with_ca(hub))
-        .and_then(|hub| hub.warning("hubcli restart core renews it"));
+    let of_hub = hub.filter(|hub| !ends_with_ca(hub)).and_then(|hub| {
+        hub.warning(
+            "the core renews it by itself when caKey.pem is there and good: core.log says why it does not",
+            "a core that runs makes a new one by itself: core.log says why it does not",
+        )
+    });
     let clients = clients.iter().filter(|shown| !ends_with_ca(shown));
     let of_clients = clients.filter_map(|shown| {
         let id = escaped(&shown.client);
-        shown.warning(&format!(
-            "hubcli restart {id} renews it, if the launcher made it"
-        ))
+        shown.warning(
+            &format!("hubcli restart {id} renews it, if the launcher made it"),
+            &format!(
+                "it hangs on a CA before, which a core that runs lets in for a day after the change; the launcher \
+                 renews what it made when the core shows a certificate of the new CA: hubcli why {id}"
+            ),
+        )
     });
     let all = of_ca.into_iter().chain(of_hub).chain(of_clients);
     all.collect()
@@ -325,7 +350,8 @@ fn create(
     Ok(Said::done(format!(
         "Generated CA certificate {} and its key {}, valid for {days} days\n\
          A hub that runs follows by itself: first its core shows a certificate of the new CA, then the launcher renews \
-         those of the plugins; those of the old CA are let in for another day\n\
+         those of the plugins; those of the old CA are let in for another day, or until: hubcli restart core\n\
+         What still hangs on the old CA is shown by: hubcli vca\n\
          Clients on other machines need the new {CA_CERT} before they can connect again\n",
         cert.display(),
         key.display(),

@@ -79,7 +79,16 @@ fn ends_that_come_are_warned_of_a_month_before() {
     let certs = folder.path();
     hub(certs);
     let err = |days| on(Certs::View, certs, in_days(days), false).unwrap().err;
+    let exit = |days| on(Certs::View, certs, in_days(days), false).unwrap().exit;
     assert_eq!(err(70), "");
+    for (days, code) in [
+        (0, ExitCode::Done),
+        (71, ExitCode::Done),
+        (101, ExitCode::Failed),
+        (-10, ExitCode::Failed),
+    ] {
+        assert_eq!(exit(days), code, "{days}");
+    }
     let file = certs.join("counterCert.pem");
     let file = file.display();
     assert_eq!(
@@ -93,7 +102,11 @@ fn ends_that_come_are_warned_of_a_month_before() {
         "{}",
         err(101)
     );
-    assert!(err(-10).contains("not valid yet"), "{}", err(-10));
+    assert!(
+        err(-10).contains("not valid yet: check the clock\n"),
+        "{}",
+        err(-10)
+    );
     let said = on(Certs::View, certs, in_days(101), true).unwrap();
     let answer: Value = serde_json::from_str(&said.out).unwrap();
     let client = &answer["clients"][0];
@@ -139,10 +152,13 @@ fn a_ca_is_made_and_replaced_only_by_force() {
     let said = on(Certs::View, &certs, NOW, false).unwrap();
     assert!(
         said.err
-            .contains("hubCert.pem: signed by another CA; hubcli restart core"),
+            .contains("hubCert.pem: signed by another CA; a core that runs"),
         "{}",
         said.err
     );
+    let of_client = "counterCert.pem: signed by another CA; it hangs on a CA before";
+    assert!(said.err.contains(of_client), "{}", said.err);
+    assert_eq!(said.exit, ExitCode::Failed, "till all follow");
     std::fs::remove_file(certs.join(CA_CERT)).unwrap();
     let failure = create(false).unwrap_err();
     assert!(
