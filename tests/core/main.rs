@@ -15,6 +15,7 @@ mod copies;
 #[path = "../common/hub.rs"]
 #[expect(dead_code, reason = "each suite uses its part")]
 mod hub;
+mod identity;
 mod mutated;
 #[path = "../common/packets.rs"]
 #[expect(dead_code, reason = "each suite uses its part")]
