@@ -3,29 +3,21 @@
 //! Invariants: of each at most one a day; none of what is renewed by itself and not overdue, and of what ends with its CA
 //! only the CA itself.
 
-use bus::wire::local_time;
 use creds::UnixTime;
 use creds::atomic;
 use creds::check::Certificate;
-use creds::files::{CA_CERT, HUB_CERT};
-use std::collections::HashMap;
+use creds::ends::{End, Reminders};
+use creds::files::{CA_CERT, CA_KEY, HUB_CERT};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
-/// How long before its end a certificate is warned of.
-const WARNED_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// How long a warning is not repeated.
-const QUIET: Duration = Duration::from_secs(23 * 3600);
 
 /// How the files of client certificates end.
 const CLIENT: &str = "Cert.pem";
 
-/// What was warned of, and when.
+/// What was warned of.
 #[derive(Default)]
 pub(super) struct Ends {
-    warned: Mutex<HashMap<PathBuf, UnixTime>>,
+    reminders: Mutex<Reminders>,
 }
 
 impl Ends {
@@ -40,61 +32,46 @@ impl Ends {
     ) -> Vec<String> {
         let ca = read(&certs.join(CA_CERT));
         let mut found = Vec::new();
-        if let Some(ca) = &ca
-            && ends_soon(ca, now)
-        {
-            found.push((
-                certs.join(CA_CERT),
-                ca.not_after(),
-                "make a new CA: hubcli cca --force".to_owned(),
-            ));
+        if let Some(ca) = &ca {
+            let way_out = "hubcli cca --force makes a new one".to_owned();
+            found.push((certs.join(CA_CERT), End::of(ca, now), way_out));
         }
+        let key = certs.join(CA_KEY);
         for (client, path) in certificates(certs) {
             let Some(cert) = read(&path) else { continue };
             let ends_with_ca = ca
                 .as_ref()
                 .is_some_and(|ca| cert.not_after() >= ca.not_after());
-            let overdue = now >= cert.renew_after(renew_at);
-            if ends_with_ca || !overdue || !ends_soon(&cert, now) {
-                continue;
-            }
-            let way_out = match client {
-                None => "hubcli restart core renews it".to_owned(),
-                Some(id) if kept(&id) => {
-                    format!(
-                        "it is renewed by itself once {certs}/caKey.pem can sign; the log says why it cannot",
-                        certs = certs.display()
-                    )
-                }
+            let renews = match client {
+                _ if ends_with_ca || now < cert.renew_after(renew_at) => continue,
+                None => "the core",
+                Some(id) if kept(&id) => "the launcher",
                 Some(_) => continue,
             };
-            found.push((path, cert.not_after(), way_out));
+            let way_out = format!(
+                "{renews} renews it when {} can sign; its log says why it could not yet",
+                key.display()
+            );
+            found.push((path, End::of(&cert, now), way_out));
         }
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        warned.retain(|path, _| found.iter().any(|(of, ..)| of == path));
-        found.retain(|(path, ..)| {
-            let before = warned.get(path);
-            before.is_none_or(|before| now < *before || now.since(*before) >= QUIET)
-        });
-        for (path, ..) in &found {
-            warned.insert(path.clone(), now);
-        }
-        found
-            .into_iter()
-            .map(|(path, end, way_out)| {
-                let ends = if end < now { "ended" } else { "ends" };
-                let at = local_time(end.to_system());
-                format!(
-                    "the certificate {} {ends} at {at}; {way_out}",
-                    path.display()
-                )
+        let mut reminders = self
+            .reminders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let due = found.into_iter().filter_map(|(path, end, way_out)| {
+            let is_due = reminders.is_due(&path, end, now);
+            let words = end.in_words().filter(|_| is_due)?;
+            let file = path.display();
+            Some(match end {
+                // The way out of a wrong clock is no new certificate.
+                End::Early => format!("the certificate {file} {words}"),
+                End::Far | End::Near { .. } | End::Over => {
+                    format!("the certificate {file} {words}; {way_out}")
+                }
             })
-            .collect()
+        });
+        due.collect()
     }
-}
-
-fn ends_soon(cert: &Certificate, now: UnixTime) -> bool {
-    cert.not_after() <= now.after(WARNED_BEFORE)
 }
 
 /// The certificates of the folder but that of the CA; with their client, which the hub's has none of.

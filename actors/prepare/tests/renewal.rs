@@ -420,12 +420,12 @@ fn ends_are_warned_of_in_time_once_a_day() {
     assert_eq!(at(35), Vec::<String>::new(), "it is not even due");
     let said = at(41);
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("aCert.pem ends at"), "{said:?}");
+    assert!(said[0].contains("aCert.pem ends in 19 days"), "{said:?}");
     assert_eq!(at(41), Vec::<String>::new());
     assert_eq!(at(42).len(), 1);
-    assert!(at(70)[0].contains("aCert.pem ended at"));
+    assert!(at(70)[0].contains("aCert.pem has expired"));
     let said = at(3640);
-    assert!(said[0].contains("caCert.pem ends at"), "{said:?}");
+    assert!(said[0].contains("caCert.pem ends in 10 days"), "{said:?}");
     assert!(said[0].contains("hubcli cca --force"), "{said:?}");
 }
 
