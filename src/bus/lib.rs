@@ -9,6 +9,7 @@
 //! [`topics`] and [`wire`] are pure, [`rpc`] types the launcher's requests, [`client`] connects, [`hub`] finds a hub.
 
 pub mod client;
+pub mod discovery;
 pub mod golang;
 pub mod hub;
 pub mod rpc;

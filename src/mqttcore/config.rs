@@ -88,6 +88,8 @@ pub struct Config {
     pub validity: Validity,
     /// Level of the log.
     pub log_level: Option<String>,
+    /// `enableMDNS`: whether the network is told where the core is.
+    pub announced: bool,
     /// Keys that were given and have no effect.
     pub without_effect: Vec<&'static str>,
 }
@@ -162,6 +164,7 @@ impl Config {
             password_file: PathBuf::new(),
             validity: Validity::default(),
             log_level: None,
+            announced: true,
             without_effect: Vec::new(),
         };
         for (key, to) in [
@@ -175,8 +178,7 @@ impl Config {
                 .filter(|path: &PathBuf| is_given(path));
         }
         config.ignore(file.anything("natsserver").is_some(), "natsserver");
-        let mdns = file.take::<bool>("enableMDNS", problems);
-        config.ignore(mdns == Some(true), "enableMDNS");
+        config.announced = file.take("enableMDNS", problems).unwrap_or(true);
         let server = file.part("mqttserver", problems);
         config.decode_server(server, problems);
         let auth = file.part("auth", problems);
@@ -367,6 +369,7 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
             launcher_token: None,
         };
         assert_eq!(config.files, files);
+        assert!(config.announced);
         assert!(!config.ws_port_may_be_taken);
         assert_eq!(config.abstract_socket.as_deref(), Some("/x"));
         assert_eq!(
@@ -379,19 +382,14 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
         );
         assert_eq!(
             config.without_effect,
-            [
-                "natsserver",
-                "enableMDNS",
-                "mqttserver.logFile",
-                "mqttserver.dataDir"
-            ]
+            ["natsserver", "mqttserver.logFile", "mqttserver.dataDir"]
         );
         let off = parse("mqttserver: {inMemUDSName: '', wsPort: 0}\nenableMDNS: false").unwrap();
         assert_eq!((off.abstract_socket, off.ws_port), (None, None));
         let free = parse("mqttserver: {port: 0, loopbackPort: 1883}").unwrap();
         assert!(free.ws_port_may_be_taken);
         assert_eq!(free.loopback_port, Some(1883));
-        assert!(off.without_effect.is_empty());
+        assert!(off.without_effect.is_empty() && !off.announced);
     }
 
     #[test]

@@ -22,14 +22,15 @@ use mqtt5::broker::storage::QueueLimits;
 use mqtt5::broker::sys_topics::BrokerStats;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::auth::{Auth, Tokens};
 use crate::config::Config;
 use crate::connections::{Connections, Why};
 use crate::credentials::{CredentialError, Credentials, Places};
+use crate::discovery;
+use crate::doors::{Ports, open_ports};
 use crate::folders::{FolderError, Folders};
 use crate::grants::{self, Grants};
 use crate::guesses::Guesses;
@@ -38,10 +39,10 @@ use crate::identity::Identity;
 use crate::job::Job;
 use crate::kept::KeepError;
 use crate::limits::Limits;
-use crate::listen::{self, Entry, Floor, ListenError, Purpose};
+use crate::listen::{self, Floor, ListenError};
 use crate::store::{self, Store, StoreError};
 use crate::stream::Numbers;
-use crate::tls::{self, Front};
+use crate::tls;
 use crate::{service, upkeep};
 
 /// How long clients may take to read the goodbye at the end.
@@ -192,6 +193,8 @@ pub struct Core {
     ports: Ports,
     socket: PathBuf,
     files: Vec<PathBuf>,
+    /// Tells the network; ends by itself when the tasks do.
+    telling: Option<JoinHandle<()>>,
     _lock: Flock<std::fs::File>,
 }
 
@@ -226,18 +229,19 @@ impl Core {
         tasks.spawn(service::serve(Arc::clone(&floor.hub), jobs));
 
         let own = credentials.profiles(&floor.hub.auth.tokens.validity);
-        let host = credentials.host().to_owned();
         let identity = Arc::new(Identity::new(places, credentials.into_presence(), clocks)?);
+        let hosts = identity.hosts();
         let (doors, ports) = open_ports(&settings.config, identity.front()).await?;
         let socket = settings.socket();
         let local = listen::path(&socket)?;
         let mut core = Core {
-            url: format!("tcp://{host}:{}", ports.tls),
+            url: discovery::url(&hosts.borrow(), ports.tls),
             floor,
             tasks,
             ports,
             files: vec![socket.clone()],
             socket,
+            telling: None,
             _lock: lock,
         };
         core.write_own_accounts(own, &identity).await?;
@@ -266,9 +270,12 @@ impl Core {
         let url_file = settings.url_file();
         core.files.push(url_file.clone());
         let url = core.url.clone();
-        tokio::task::spawn_blocking(move || atomic::write(&url_file, url.as_bytes(), 0o644))
+        let file = url_file.clone();
+        tokio::task::spawn_blocking(move || atomic::write(&file, url.as_bytes(), 0o644))
             .await
             .map_err(|_| StartError::Interrupted)??;
+        let telling = discovery::tell(hosts, ports.tls, settings.config.announced, url_file);
+        core.telling = Some(tokio::spawn(telling));
         Ok(core)
     }
 
@@ -329,7 +336,7 @@ impl Core {
         &self.floor.hub
     }
 
-    /// Ends: clients get a DISCONNECT 0x8B, those that do not read it are cut. Takes 70 ms at most.
+    /// Ends: clients get a DISCONNECT 0x8B, those that do not read it are cut. Takes 90 ms at most.
     ///
     /// # Cancel safety
     /// When dropped, the rest is done without a goodbye.
@@ -348,6 +355,9 @@ impl Core {
             connection.cut.cut();
         }
         let _ = tokio::time::timeout(CLEANUP, self.empty()).await;
+        if let Some(telling) = self.telling.take() {
+            let _ = tokio::time::timeout(discovery::TAKEN_BACK, telling).await;
+        }
     }
 
     async fn empty(&self) {
@@ -369,6 +379,9 @@ impl Drop for Core {
         for connection in self.hub().connections.all() {
             connection.cut.cut();
         }
+        if let Some(telling) = &self.telling {
+            telling.abort();
+        }
         for file in &self.files {
             let _ = std::fs::remove_file(file);
         }
@@ -389,54 +402,6 @@ fn keep_tables(tasks: &mut JoinSet<()>, hub: &Arc<Hub>) {
     tasks.spawn(Arc::clone(&hub.auth.store).keep(taken_over));
     tasks.spawn(Arc::clone(&hub.auth.store).watch());
     tasks.spawn(Arc::clone(&hub.auth.grants).keep(|_| {}));
-}
-
-/// The ports of a core.
-#[derive(Debug, Clone, Copy)]
-struct Ports {
-    tls: u16,
-    web: Option<u16>,
-    loopback: Option<u16>,
-}
-
-/// Listens on the ports.
-async fn open_ports(
-    config: &Config,
-    front: &Arc<Front>,
-) -> Result<(Vec<(TcpListener, Entry)>, Ports), ListenError> {
-    let mut doors = Vec::new();
-    let entry = Entry::Tls(Arc::clone(front));
-    let tls = open_port(config.port, Purpose::Tls, &entry, &mut doors).await?;
-    let mut web = None;
-    if let Some(port) = config.ws_port {
-        let entry = Entry::Web(Arc::clone(front));
-        match open_port(port, Purpose::Web, &entry, &mut doors).await {
-            Ok(port) => web = Some(port),
-            Err(error) if config.ws_port_may_be_taken => {
-                tracing::warn!(error = crate::chain(&error), "going on without websocket");
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let mut loopback = None;
-    if let Some(port) = config.loopback_port {
-        let port = open_port(port, Purpose::Loopback, &Entry::Plain, &mut doors).await?;
-        loopback = Some(port);
-    }
-    let ports = Ports { tls, web, loopback };
-    Ok((doors, ports))
-}
-
-async fn open_port(
-    port: u16,
-    purpose: Purpose,
-    entry: &Entry,
-    doors: &mut Vec<(TcpListener, Entry)>,
-) -> Result<u16, ListenError> {
-    let listeners = listen::port(port, purpose).await?;
-    let address = listeners.first().and_then(|first| first.local_addr().ok());
-    doors.extend(listeners.into_iter().map(|one| (one, entry.clone())));
-    Ok(address.map_or(port, |address| address.port()))
 }
 
 /// Puts the parts of the library together (crates-mqtt §10).

@@ -142,7 +142,6 @@ pub struct Presence {
 pub struct Credentials {
     presence: Presence,
     hub: Arc<KeyPair>,
-    host: String,
     auth: KeyPair,
     launcher: KeyPair,
     admin: KeyPair,
@@ -184,7 +183,6 @@ impl Credentials {
         Ok(Credentials {
             presence,
             hub: Arc::new(hub),
-            host: names.host,
             auth: KeyPair::generate()?,
             launcher,
             admin,
@@ -201,12 +199,6 @@ impl Credentials {
     #[must_use]
     pub fn hub_key(&self) -> Arc<KeyPair> {
         Arc::clone(&self.hub)
-    }
-
-    /// The host of the URL.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
     }
 
     /// The accounts every core has: `auth` (its key is new at each start), `launcher`, `admin` (HP 1.20).

@@ -23,6 +23,7 @@ use creds::keys::{self, KeyError};
 use creds::token::{TokenOwner, TokenState, judge_token};
 use creds::{PublicKey, Secret, UnixTime};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::watch;
 
 use crate::auth::Auth;
 use crate::connections::lock;
@@ -97,6 +98,7 @@ pub struct Identity {
     /// The key of the server certificate made here; none = that is another CA's.
     key: Option<PublicKey>,
     front: Arc<Front>,
+    hosts: watch::Sender<String>,
     in_force: Mutex<InForce>,
 }
 
@@ -113,8 +115,10 @@ impl Identity {
         say(&presence.remarks, &[]);
         let key = presence.key.clone_key();
         let config = tls::server([&presence.ca], presence.chain.clone(), presence.key)?;
+        let host = machine::names(places.host.as_deref()).host;
         Ok(Identity {
             places,
+            hosts: watch::Sender::new(host),
             key: presence.own_key,
             front: Arc::new(Front::new(config)),
             in_force: Mutex::new(InForce {
@@ -135,6 +139,12 @@ impl Identity {
     #[must_use]
     pub fn front(&self) -> &Arc<Front> {
         &self.front
+    }
+
+    /// The host of the core's URL, as it changes.
+    #[must_use]
+    pub fn hosts(&self) -> watch::Receiver<String> {
+        self.hosts.subscribe()
     }
 
     /// By how much a clock that was never set was put forward since the last call, if it was.
@@ -196,6 +206,11 @@ impl Identity {
             self.show(in_force, Some(&ca.cert))?;
         }
         let names = machine::names(places.host.as_deref());
+        self.hosts.send_if_modified(|host| {
+            let is_new = *host != names.host;
+            host.clone_from(&names.host);
+            is_new
+        });
         let found = credentials::presence(&places.server(), &places.files, ca, &names, now);
         let found = match found {
             Ok(found) => found,

@@ -14,6 +14,8 @@ pub mod config;
 pub mod connections;
 pub mod core;
 pub mod credentials;
+pub mod discovery;
+pub mod doors;
 pub mod folders;
 pub mod grants;
 pub mod guesses;

@@ -21,7 +21,8 @@ pub struct Names {
 }
 
 /// Finds the names of this machine: its host name, the address packets to the world would leave from, and those of its
-/// interfaces. The first is the one of the URL; without a route, which this needs, the URL says `localhost` (T26).
+/// interfaces. The first is the one of the URL; without a route, which this needs, it is the first of an interface, and
+/// without any the URL says `localhost` (T26).
 #[must_use]
 pub fn names(configured: Option<&str>) -> Names {
     let hostname = nix::unistd::gethostname()
@@ -30,9 +31,11 @@ pub fn names(configured: Option<&str>) -> Names {
         .unwrap_or_default();
     let outbound = ca::outbound_address();
     let given = configured.and_then(|host| host.parse::<IpAddr>().ok());
-    let addresses = outbound.into_iter().chain(given).chain(of_interfaces());
+    let others = of_interfaces();
+    let own = outbound.or_else(|| others.first().copied());
+    let addresses = outbound.into_iter().chain(given).chain(others);
     let addresses: Vec<IpAddr> = addresses.collect();
-    let host = match (configured, outbound) {
+    let host = match (configured, own) {
         (Some(host), _) => host.to_owned(),
         (None, Some(address)) => address.to_string(),
         (None, None) => "localhost".to_owned(),

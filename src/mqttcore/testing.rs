@@ -42,6 +42,7 @@ impl Home {
             port: 0,
             ws_port: None,
             abstract_socket: None,
+            announced: false,
             ..Config::default()
         };
         Home {

@@ -21,6 +21,7 @@ mod files;
 mod hub;
 mod means;
 mod mosquitto;
+mod network;
 #[path = "../common/packets.rs"]
 #[expect(dead_code, reason = "each suite uses its part")]
 mod packets;

@@ -9,6 +9,7 @@ use super::exit::Failure;
 use super::people::AskAuth;
 use crate::app::paths::Folders;
 use bus::client::{self, CallError, Client, Endpoint, Incoming, Options, Status};
+use bus::discovery;
 use bus::hub;
 use bus::rpc::{Reply, Request};
 use bus::topics::{MessageKind, Topic};
@@ -66,12 +67,23 @@ impl Session {
         );
         options.endpoints = endpoints;
         options.subscriptions = filters;
-        let (client, incoming) = client::connect_once(options, CONNECT_TIMEOUT)
-            .await
-            .map_err(|error| {
-                let text = format!("no Hub connection: {error}");
-                Failure::new(ExitCode::NoConnection, text, error.hint())
-            })?;
+        let mut connected = client::connect_once(options.clone(), CONNECT_TIMEOUT).await;
+        if let Err(error) = &connected
+            && error.is_silence()
+            && cli.server.as_deref().unwrap_or_default().is_empty()
+            && !has_core(folders)
+        {
+            let Some(place) = discovery::find(discovery::PATIENCE).await else {
+                return Err(nobody_anywhere());
+            };
+            told_found(&place);
+            options.endpoints = hub::only(place);
+            connected = client::connect_once(options, CONNECT_TIMEOUT).await;
+        }
+        let (client, incoming) = connected.map_err(|error| {
+            let text = format!("no Hub connection: {error}");
+            Failure::new(ExitCode::NoConnection, text, error.hint())
+        })?;
         if cli.loginfo {
             told_where(&client, &cli.login);
         }
@@ -268,6 +280,27 @@ pub(super) fn failure_of(error: &CallError) -> Failure {
         CallError::Invalid { .. } => (ExitCode::Usage, "hubcli ls shows the names"),
     };
     Failure::new(exit, error.to_string(), hint)
+}
+
+/// Whether this home has, or had, a core of its own. While that is down nobody is to be led to another hub (T27).
+fn has_core(folders: &Folders) -> bool {
+    folders.run.join(hub::SOCKET).exists() || folders.stores.join("auth").exists()
+}
+
+fn nobody_anywhere() -> Failure {
+    Failure::new(
+        ExitCode::NoConnection,
+        "no Hub connection: no hub listens on this machine, and none was found on the network",
+        "start the launcher, or name the hub: --server mqtts://HOST:8883",
+    )
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "whose hub it is should be seen, and output is for the answer"
+)]
+fn told_found(place: &Endpoint) {
+    eprintln!("using the hub at {place}, found on the network");
 }
 
 #[expect(clippy::print_stderr, reason = "asked for with --loginfo")]

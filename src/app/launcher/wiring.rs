@@ -9,7 +9,8 @@ use actors::bridge::{BridgeArgs, BusAccounts};
 use actors::control::{ControlArgs, Signals};
 use actors::desk::Desk;
 use actors::host::{
-    Attached, ForeignFinder, HostProcesses, OutputPlan, SpawnConfig, TreeMeter, end_leftovers,
+    Attached, ForeignFinder, HostProcesses, OutputPlan, ServerUrl, SpawnConfig, TreeMeter,
+    end_leftovers,
 };
 use actors::hub::{CoreSetup, Hub, HubParts, Node, Stage};
 use actors::inventory;
@@ -22,9 +23,11 @@ use actors::prepare::{
 };
 use anyhow::{Context, anyhow};
 use bus::client::{Client, Endpoint, Options, connect_forever};
+use bus::discovery::Seeker;
 use bus::topics::rpc_filter;
 use bus::wire::{MANAGE, READ};
 use creds::ca::ClientLife;
+use creds::files::CA_CERT;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -72,7 +75,7 @@ impl BusUrl {
                 let text = format!("{url}\n");
                 creds::atomic::write(&left.0, text.as_bytes(), 0o644)?;
             }
-            Places::Usual => left.remove(),
+            Places::Usual | Places::Anywhere(_) => left.remove(),
         }
         Ok(left)
     }
@@ -288,6 +291,8 @@ fn find_core(folders: &Folders, config: &Config) -> anyhow::Result<Option<FileFa
 enum Places {
     /// Where a core of a hub's own folders is.
     Usual,
+    /// There, or where the network says that there is a hub: we run no core, and nobody named one (HP 1.11).
+    Anywhere(Arc<Seeker>),
     /// There and nowhere else.
     Only(Endpoint),
     /// There, at a core that we run and that knows logins by their certificates only.
@@ -306,7 +311,8 @@ impl Places {
         Ok(match (core.map(|core| core.auth), url) {
             (Some(CoreAuth::Certificate), Some(url)) => Places::Plain(url),
             (Some(CoreAuth::Token) | None, Some(url)) => Places::Only(url),
-            (Some(CoreAuth::Certificate | CoreAuth::Token) | None, None) => Places::Usual,
+            (Some(CoreAuth::Certificate | CoreAuth::Token), None) => Places::Usual,
+            (None, None) => Places::Anywhere(Arc::default()),
         })
     }
 }
@@ -314,7 +320,9 @@ impl Places {
 fn options(folders: &Folders, places: &Places) -> Options {
     let me = &folders.client_id;
     let credentials = match places {
-        Places::Usual | Places::Only(_) => bus::hub::credentials(&folders.certs, me),
+        Places::Usual | Places::Anywhere(_) | Places::Only(_) => {
+            bus::hub::credentials(&folders.certs, me)
+        }
         Places::Plain(_) => bus::hub::certificate_only(&folders.certs, me),
     };
     let mut options = Options::new(me, Vec::new(), credentials)
@@ -323,6 +331,13 @@ fn options(folders: &Folders, places: &Places) -> Options {
     options.endpoints = match places {
         Places::Only(server) | Places::Plain(server) => bus::hub::only(server.clone()),
         Places::Usual => bus::hub::endpoints(&folders.run, None),
+        Places::Anywhere(seeker) => {
+            // Without these a hub that is found could neither be known nor logged in to.
+            let needed = [CA_CERT.to_owned(), format!("{me}.key")];
+            let needed = needed.map(|file| folders.certs.join(file));
+            let may = move || needed.iter().all(|file| file.exists());
+            seeker.beside(bus::hub::endpoints(&folders.run, None), may)
+        }
     };
     options
 }
@@ -388,9 +403,14 @@ fn spawn_config(
     level: &LogLevel,
     places: &Places,
 ) -> SpawnConfig {
-    let url = match places {
-        Places::Only(server) | Places::Plain(server) => server.to_string(),
-        Places::Usual => Endpoint::Unix(folders.run.join(bus::hub::SOCKET)).to_string(),
+    let own = Endpoint::Unix(folders.run.join(bus::hub::SOCKET));
+    let server: ServerUrl = match places {
+        Places::Only(place) | Places::Plain(place) => url_of(place.clone()),
+        Places::Usual => url_of(own),
+        Places::Anywhere(seeker) => {
+            let seeker = Arc::clone(seeker);
+            Arc::new(move || Some(seeker.found().as_ref().unwrap_or(&own).to_string()))
+        }
     };
     SpawnConfig {
         home: folders.home.clone(),
@@ -398,7 +418,7 @@ fn spawn_config(
         private: folders.run_private(),
         notify: folders.run.join("notify"),
         log_level: level.to_string(),
-        server: Arc::new(move || Some(url.clone())),
+        server,
         parallel: config.start.parallel,
         output: OutputPlan {
             to_file: config.log_plugins,
@@ -406,6 +426,10 @@ fn spawn_config(
             stderr: attached(config.attach_stderr, std::io::stderr().is_terminal()),
         },
     }
+}
+
+fn url_of(place: Endpoint) -> ServerUrl {
+    Arc::new(move || Some(place.to_string()))
 }
 
 fn attached(wanted: bool, terminal: bool) -> Attached {

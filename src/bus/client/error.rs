@@ -184,6 +184,14 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether nobody listens at any place that was tried.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        let all_silent = |errors: &[ConnectError]| errors.iter().all(ConnectError::is_silence);
+        matches!(self, ConnectError::NobodyListens { .. })
+            || matches!(self, ConnectError::Several(errors) if all_silent(errors))
+    }
+
     /// What the operator can do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
