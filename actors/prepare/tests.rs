@@ -1,3 +1,4 @@
+mod plain;
 mod renewal;
 
 use super::*;
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use supervision::lifecycle::Rules;
 use supervision::policy::LogPolicy;
@@ -26,6 +27,8 @@ struct FakeAccounts {
     adding: AtomicUsize,
     most_adding: AtomicUsize,
     failure: Mutex<Option<String>>,
+    /// Whether there is none.
+    absent: AtomicBool,
     validity: Mutex<Duration>,
     /// The hub's key, when it got a new one.
     rekeyed: Mutex<Option<KeyPair>>,
@@ -44,6 +47,7 @@ impl FakeAccounts {
             adding: AtomicUsize::new(0),
             most_adding: AtomicUsize::new(0),
             failure: Mutex::default(),
+            absent: AtomicBool::default(),
             validity: Mutex::new(Duration::from_secs(365 * 24 * 3600)),
             rekeyed: Mutex::default(),
             own_key: Mutex::default(),
@@ -89,6 +93,9 @@ impl Accounts for Holder {
         Box::pin(async move {
             fake.asked.fetch_add(1, Ordering::SeqCst);
             tokio::task::yield_now().await;
+            if fake.absent.load(Ordering::SeqCst) {
+                return Err(Unanswered::NoService);
+            }
             match &*fake.failure.lock().unwrap() {
                 Some(why) => Err(Unanswered::Failed(why.clone())),
                 None => Ok(fake.clients.lock().unwrap().values().cloned().collect()),

@@ -358,6 +358,31 @@ fn a_core_of_another_home_gives_the_plugins_their_tokens() {
     assert!(hub.ok(&["lu"]).contains("counter"));
     hub.ok(&["stop", "counter"]);
     hub.down();
+
+    // By certificates of its CA as well: such a launcher gets its plugins tokens all the same.
+    let now = SystemTime::now().into();
+    let ca = creds::ca::load_ca(&certs, now).unwrap();
+    for (client_id, unit) in [("launcher", "service"), ("admin", "admin")] {
+        let subject = creds::ca::ClientSubject { client_id, unit };
+        let life = creds::ca::ClientLife {
+            life: Duration::from_secs(24 * 3600),
+            renew_at: 0.66,
+        };
+        creds::ca::load_or_create_client(&certs, &ca, subject, life, now).unwrap();
+    }
+    let names = [
+        "caCert.pem",
+        "launcher.key",
+        "launcherCert.pem",
+        "admin.key",
+        "adminCert.pem",
+    ];
+    let hub = launch_to(elsewhere(&certs, &names, COUNTS), &url);
+    hub.wait_for_bus();
+    hub.pid("counter");
+    assert!(hub.path("certs/counter.token").exists());
+    hears_the_counter(&hub);
+    hub.down();
 }
 
 #[test]
