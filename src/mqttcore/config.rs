@@ -232,6 +232,8 @@ impl Config {
             retained_bytes,
             queued_messages,
             queued_bytes,
+            all_queued_bytes,
+            will_bytes,
             waiting_requests,
             free_guesses,
             address_free_guesses,
@@ -250,6 +252,8 @@ impl Config {
             ("retainedBytes", retained_bytes, 1..=256 * MIB),
             ("queuedMessages", queued_messages, 1..=10_000_000),
             ("queuedBytes", queued_bytes, 1024..=4096 * MIB),
+            ("allQueuedBytes", all_queued_bytes, 1024..=65_536 * MIB),
+            ("willBytes", will_bytes, 64..=MIB),
             ("waitingRequests", waiting_requests, 1..=1_000_000),
         ] {
             limits.take_within(key, limit, range, problems);
@@ -397,7 +401,7 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
         assert_eq!(Config::default().limits, Limits::default());
         let text = "mqttserver: {limits: {notLoggedIn: 1, connections: 17, loginSeconds: 2, connectBytes: 4097, packetBytes: 2048, inFlight: 4, \
             subscriptions: 5, filterBytes: 66, sharedFilters: 7, retainedMessages: 8, retainedBytes: 9, \
-            queuedMessages: 10, queuedBytes: 2050, waitingRequests: 12, freeGuesses: 13, addressFreeGuesses: 16, guessDelaySeconds: 14, \
+            queuedMessages: 10, queuedBytes: 2050, allQueuedBytes: 2051, willBytes: 67, waitingRequests: 12, freeGuesses: 13, addressFreeGuesses: 16, guessDelaySeconds: 14, \
             guessDelayMaxSeconds: 15}}";
         let second = Duration::from_secs(1);
         let expected = Limits {
@@ -414,6 +418,8 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
             retained_bytes: 9,
             queued_messages: 10,
             queued_bytes: 2050,
+            all_queued_bytes: 2051,
+            will_bytes: 67,
             waiting_requests: 12,
             free_guesses: 13,
             address_free_guesses: 16,

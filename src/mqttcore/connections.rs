@@ -14,7 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use bus::topics;
 use tokio::sync::{Notify, broadcast};
+
+use crate::backlog::{Backlog, Room};
+use crate::limits::Limits;
 
 /// How long a connection that was asked to leave may take before it is cut.
 pub const LEAVE_GRACE: Duration = Duration::from_millis(100);
@@ -25,6 +29,8 @@ pub const LEAVE_GRACE: Duration = Duration::from_millis(100);
 pub enum Why {
     /// The core stops.
     ShuttingDown = 0x8b,
+    /// It lets too much wait.
+    Quota = 0x97,
     /// The client was removed or replaced.
     Administrative = 0x98,
 }
@@ -152,6 +158,10 @@ pub struct Connection {
     pub proof: OnceLock<Proof>,
     /// Breaks it.
     pub cut: Cut,
+    /// Cut when it is forgotten.
+    pub ended: Cut,
+    /// What it has not taken yet.
+    pub backlog: Backlog,
     leave: broadcast::Sender<()>,
     why: AtomicU8,
     session: Mutex<Option<Session>>,
@@ -220,6 +230,16 @@ impl Connection {
         }
     }
 
+    /// Whether it subscribes to a filter that fits `topic`.
+    #[must_use]
+    pub fn wants(&self, topic: &str) -> bool {
+        lock(&self.session).as_ref().is_some_and(|session| {
+            session.filters.iter().any(|filter| {
+                topics::without_share(filter).is_some_and(|filter| topics::matches(filter, topic))
+            })
+        })
+    }
+
     /// The filters it subscribes.
     #[must_use]
     pub fn filters(&self) -> Vec<String> {
@@ -285,6 +305,8 @@ pub struct Connections {
     most_strangers: usize,
     /// The most connections of one login.
     most_of_login: usize,
+    /// For what has not been taken yet.
+    pub room: Arc<Room>,
     known: Mutex<Known>,
     next: AtomicU64,
 }
@@ -292,10 +314,11 @@ pub struct Connections {
 impl Connections {
     /// None yet.
     #[must_use]
-    pub fn new(most_strangers: usize, most_of_login: usize) -> Self {
+    pub fn new(limits: &Limits) -> Self {
         Connections {
-            most_strangers,
-            most_of_login,
+            most_strangers: limits.not_logged_in,
+            most_of_login: limits.connections,
+            room: Arc::new(Room::new(limits)),
             known: Mutex::default(),
             next: AtomicU64::new(0),
         }
@@ -312,6 +335,8 @@ impl Connections {
             certificate: OnceLock::new(),
             proof: OnceLock::new(),
             cut: Cut::default(),
+            ended: Cut::default(),
+            backlog: Backlog::new(Arc::clone(&self.room)),
             leave: broadcast::Sender::new(1),
             why: AtomicU8::new(0),
             session: Mutex::new(None),
@@ -378,6 +403,7 @@ impl Connections {
         if known.all.remove(&connection.number).is_none() {
             return;
         }
+        connection.ended.cut();
         known
             .strangers
             .remove(&(connection.door, connection.number));
@@ -408,6 +434,14 @@ impl Connections {
         lock(&self.known).all.values().cloned().collect()
     }
 
+    /// Those that `which` says, oldest first; it must not ask for any.
+    #[must_use]
+    pub fn those(&self, which: impl Fn(&Connection) -> bool) -> Vec<Arc<Connection>> {
+        let known = lock(&self.known);
+        let those = known.all.values().filter(|one| which(one));
+        those.cloned().collect()
+    }
+
     /// Those of one login, oldest first.
     #[must_use]
     pub fn of_login(&self, login: &str) -> Vec<Arc<Connection>> {
@@ -435,11 +469,19 @@ impl Connections {
 mod tests {
     use super::*;
 
+    fn connections(not_logged_in: usize, connections: usize) -> Connections {
+        Connections::new(&Limits {
+            not_logged_in,
+            connections,
+            ..Limits::default()
+        })
+    }
+
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[test]
     fn an_id_belongs_to_one_login_while_any_connection_has_it() {
-        let connections = Connections::new(8, 8);
+        let connections = connections(8, 8);
         let [first, second, thief] = [(); 3].map(|()| connections.open(Door::Local, HERE));
         assert_eq!(connections.log_in(&first, "a", "a-b-1"), Ok(()));
         assert_eq!(
@@ -462,7 +504,7 @@ mod tests {
 
     #[test]
     fn a_login_has_so_many_connections_and_no_more() {
-        let connections = Connections::new(8, 2);
+        let connections = connections(8, 2);
         let [first, second, third] = [(); 3].map(|()| connections.open(Door::Local, HERE));
         assert_eq!(connections.log_in(&first, "a", "a-1"), Ok(()));
         assert_eq!(connections.log_in(&second, "a", "a-2"), Ok(()));
@@ -480,7 +522,7 @@ mod tests {
 
     #[test]
     fn the_oldest_stranger_of_a_door_makes_room() {
-        let connections = Connections::new(16, 8);
+        let connections = connections(16, 8);
         let local = connections.open(Door::Local, HERE);
         let known = connections.open(Door::Network, HERE);
         connections.log_in(&known, "a", "a").unwrap();
@@ -495,7 +537,7 @@ mod tests {
 
     #[test]
     fn who_comes_in_crowds_makes_room_for_others() {
-        let connections = Connections::new(16, 8);
+        let connections = connections(16, 8);
         let single = connections.open(Door::Network, "10.0.0.1".parse().unwrap());
         let crowd: Vec<_> = (1..100)
             .map(|n| {

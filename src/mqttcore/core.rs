@@ -26,6 +26,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::auth::{Auth, Tokens};
+use crate::backlog;
 use crate::config::Config;
 use crate::connections::{Connections, Why};
 use crate::credentials::{CredentialError, Credentials, Places};
@@ -417,7 +418,7 @@ fn assemble(auth: Auth, limits: Limits) -> Result<(Arc<Floor>, mpsc::Receiver<Jo
         .with_retained_limits(limits.retained_messages, limits.retained_bytes);
     let hub = Arc::new(Hub {
         auth,
-        connections: Connections::new(limits.not_logged_in, limits.connections),
+        connections: Connections::new(&limits),
         router: Arc::new(router),
         numbers: Arc::new(Numbers::new(secret, limits.packet_bytes)),
         jobs,
@@ -434,6 +435,7 @@ fn assemble(auth: Auth, limits: Limits) -> Result<(Arc<Floor>, mpsc::Receiver<Jo
         session_expiry_interval: Duration::ZERO,
         server_receive_maximum: Some(limits.in_flight),
         client_channel_capacity: 128,
+        max_outbound_inflight: backlog::WINDOW,
         max_subscriptions_per_client: limits.subscriptions,
         sys_topics_enabled: false,
         event_handler: Some(Arc::new(reports)),

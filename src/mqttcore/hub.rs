@@ -27,12 +27,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::auth::{Auth, Call};
+use crate::backlog::SMALL;
 use crate::clients::Clients;
 use crate::connections::{Connection, Connections, NoRoom, Proof, Why, lock};
 use crate::guesses::TooEarly;
 use crate::job::{Job, Request};
 use crate::limits::Limits;
 use crate::roles::{Asker, fits_login};
+use crate::room::{By, Coming};
 use crate::stream::Numbers;
 
 type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -274,6 +276,8 @@ enum Refusal {
     NoLogin,
     #[error("MQTT 5 is needed")]
     Version,
+    #[error("its will has {0} bytes; see mqttserver.limits.willBytes")]
+    Will(usize),
 }
 
 impl Refusal {
@@ -286,7 +290,7 @@ impl Refusal {
             | Refusal::Token(_)
             | Refusal::NoLogin => ReasonCode::BadUsernameOrPassword,
             Refusal::TooEarly | Refusal::Gone => ReasonCode::ConnectionRateExceeded,
-            Refusal::TooMany => ReasonCode::QuotaExceeded,
+            Refusal::TooMany | Refusal::Will(_) => ReasonCode::QuotaExceeded,
             Refusal::ForeignId | Refusal::Taken => ReasonCode::ClientIdentifierNotValid,
             Refusal::Version => ReasonCode::UnsupportedProtocolVersion,
         }
@@ -315,6 +319,13 @@ impl Gate {
         let admitted = self.hub.admit(&self.connection, login, password, address);
         let proof = admitted.await?;
         let by = proof.word();
+        if let Some(will) = &connect.will {
+            let bytes =
+                will.topic.len() + will.payload.len() + connect.will_properties.encoded_len();
+            if bytes > self.hub.limits.will_bytes {
+                return Err(Refusal::Will(bytes));
+            }
+        }
         let mqtt_id = connect.client_id.as_str();
         if !fits_login(mqtt_id, login) {
             return Err(Refusal::ForeignId);
@@ -365,7 +376,11 @@ impl AuthProvider for Gate {
         user_id: Option<&'a str>,
         topic: &'a str,
     ) -> Later<'a, bool> {
-        let allowed = user_id.is_some_and(|login| self.hub.may_publish(login, client_id, topic));
+        let latest = self.connection.backlog.latest();
+        // The library looks at the payload only, but keeps the properties, too.
+        let is_too_long = latest.is_retained && latest.properties > SMALL;
+        let allowed = !is_too_long
+            && user_id.is_some_and(|login| self.hub.may_publish(login, client_id, topic));
         Box::pin(std::future::ready(allowed))
     }
 
@@ -436,10 +451,18 @@ impl BrokerEventHandler for Reports {
 
     fn on_client_publish<'a>(&'a self, event: ClientPublishEvent) -> Later<'a, PublishAction> {
         Box::pin(async move {
+            let Some(hub) = self.hub.upgrade() else {
+                return PublishAction::Handled;
+            };
             let Some(request) = request_to_auth(&event) else {
+                let message = Coming {
+                    topic: &event.topic,
+                    by: By::Client(&event.client_id),
+                };
+                hub.make_room(message).await;
                 return PublishAction::Continue;
             };
-            if let Some(hub) = self.hub.upgrade() {
+            {
                 // The channel is bounded: a flood waits here, in its own connection.
                 let _ = hub.jobs.send(Job::Request(request)).await;
             }

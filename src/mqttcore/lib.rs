@@ -8,6 +8,7 @@
 //! [`cli`] is the program, [`core`] a running core; [`roles`], [`packet`], [`clients`] and [`config`] are pure.
 
 pub mod auth;
+pub mod backlog;
 pub mod cli;
 pub mod clients;
 pub mod config;
@@ -26,10 +27,12 @@ pub mod kept;
 pub mod limits;
 pub mod listen;
 pub mod machine;
+mod memory;
 mod metered;
 pub mod packet;
 mod remind;
 pub mod roles;
+mod room;
 pub mod sentry;
 pub mod service;
 pub mod store;

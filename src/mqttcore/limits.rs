@@ -29,10 +29,14 @@ pub struct Limits {
     pub retained_messages: usize,
     /// The longest retained message, in bytes.
     pub retained_bytes: usize,
-    /// Messages that are kept for a client that does not read.
+    /// Messages that wait for a client, or for its acknowledgement.
     pub queued_messages: usize,
-    /// The same in bytes.
+    /// The same in bytes; a client that lets more wait is cut.
     pub queued_bytes: usize,
+    /// The same for all clients together, in bytes.
+    pub all_queued_bytes: usize,
+    /// The longest will, in bytes.
+    pub will_bytes: usize,
     /// Requests to the auth service, and logins to tell, that wait.
     pub waiting_requests: usize,
     /// Wrong passwords for a login before guessing is slowed down.
@@ -60,7 +64,9 @@ impl Default for Limits {
             retained_messages: 1024,
             retained_bytes: 64 * 1024,
             queued_messages: 4096,
-            queued_bytes: 16 * 1024 * 1024,
+            queued_bytes: 8 * 1024 * 1024,
+            all_queued_bytes: 64 * 1024 * 1024,
+            will_bytes: 4096,
             waiting_requests: 1024,
             free_guesses: 5,
             address_free_guesses: 30,

@@ -86,10 +86,11 @@ mod tests {
 
     use super::*;
     use crate::connections::{Connections, Door};
+    use crate::limits::Limits;
 
     #[tokio::test]
     async fn strangers_have_an_allowance_and_clients_have_none() {
-        let connections = Connections::new(8, 8);
+        let connections = Connections::new(&Limits::default());
         for is_known in [false, true] {
             let connection = connections.open(Door::Local, Ipv4Addr::LOCALHOST.into());
             let (mut far, near) = tokio::io::duplex(1024);

@@ -10,7 +10,13 @@ pub const CONNACK: u8 = 2;
 /// See [`CONNECT`].
 pub const PUBLISH: u8 = 3;
 /// See [`CONNECT`].
+pub const PUBACK: u8 = 4;
+/// See [`CONNECT`].
+pub const PUBREC: u8 = 5;
+/// See [`CONNECT`].
 pub const PUBREL: u8 = 6;
+/// See [`CONNECT`].
+pub const PUBCOMP: u8 = 7;
 /// See [`CONNECT`].
 pub const SUBSCRIBE: u8 = 8;
 /// See [`CONNECT`].
@@ -76,6 +82,35 @@ impl Header {
     #[must_use]
     pub const fn is_retained(self) -> bool {
         self.first & 1 == 1
+    }
+}
+
+/// The beginning of a PUBACK, PUBREC, PUBREL or PUBCOMP (MQTT 5 §3.4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// Which packet it answers.
+    pub packet_id: u16,
+    /// Whether its reason code says that it failed.
+    pub is_error: bool,
+}
+
+impl Reply {
+    /// Reads it from the beginning of `bytes`, whose header is `header`.
+    #[must_use]
+    pub fn parse(bytes: &[u8], header: Header) -> Parsed<Reply> {
+        let body = bytes.get(header.header..).unwrap_or_default();
+        match (header.body, body) {
+            (0 | 1, _) => Parsed::Bad,
+            (2, &[high, low, ..]) => Parsed::Done(Reply {
+                packet_id: u16::from_be_bytes([high, low]),
+                is_error: false,
+            }),
+            (3.., &[high, low, reason, ..]) => Parsed::Done(Reply {
+                packet_id: u16::from_be_bytes([high, low]),
+                is_error: reason >= 0x80,
+            }),
+            (2.., _) => Parsed::More,
+        }
     }
 }
 
@@ -233,6 +268,10 @@ pub struct Numbered {
     pub by: Vec<u8>,
     /// Bytes of the packet that follow unchanged.
     pub follow: usize,
+    /// The packet's id; none with QoS 0.
+    pub packet_id: Option<u16>,
+    /// Bytes of the properties, without the number.
+    pub properties: usize,
 }
 
 /// What is known of an outgoing PUBLISH.
@@ -316,6 +355,8 @@ impl Stamp {
             replaced: header.header + layout.properties_at,
             by,
             follow,
+            packet_id: layout.packet_id,
+            properties: layout.properties,
         })
     }
 

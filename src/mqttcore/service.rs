@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::auth::{Answer, Auth, AuthError, Effect};
 use crate::hub::Hub;
 use crate::job::{Job, Request};
+use crate::room::{By, Coming};
 
 /// How many are worked on.
 const AT_ONCE: usize = 64;
@@ -125,7 +126,8 @@ async fn tell_login(hub: &Hub, login: &str) {
 
 /// Sends a message of the core itself: numbered like all others, so that overlapping subscriptions get one copy.
 async fn publish(hub: &Hub, packet: PublishPacket) {
-    let (name, value) = hub.numbers.stamp.property(hub.numbers.next());
+    let number = hub.numbers.next();
+    let (name, value) = hub.numbers.stamp.property(number);
     let mut numbered = PublishPacket::new(packet.topic_name, packet.payload, packet.qos);
     numbered.properties.add_user_property(name, value);
     for (id, property) in packet.properties.iter() {
@@ -133,6 +135,11 @@ async fn publish(hub: &Hub, packet: PublishPacket) {
         let _ = numbered.properties.add(id, property.clone());
     }
     numbered.properties.inject_sender(Some(AUTH));
+    let message = Coming {
+        topic: &numbered.topic_name,
+        by: By::Core(number, numbered.payload.len()),
+    };
+    hub.make_room(message).await;
     hub.router.route_message(&numbered, None).await;
 }
 

@@ -9,7 +9,6 @@
 //! - After a DISCONNECT or a refusing CONNACK the stream is shut down once the client has that.
 //! - After the cut every read and write fails at once.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -22,13 +21,15 @@ use bytes::{Buf, BufMut, BytesMut};
 use mqtt5::broker::transport::WebSocketTransport;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use crate::backlog::Latest;
 use crate::connections::Connection;
+use crate::memory::Memory;
 use crate::packet::{
-    CONNACK, CONNECT, DISCONNECT, Header, PUBLISH, PUBREL, Parsed, SUBSCRIBE, Stamp, packet_size_at,
+    CONNACK, CONNECT, DISCONNECT, Header, Numbered, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL,
+    Parsed, Reply, SUBSCRIBE, Stamp, packet_size_at,
 };
+use crate::room;
 
-/// How many messages are remembered: copies of one are at most as far apart as there are publishers at work.
-const REMEMBERED: usize = 512;
 const READ_CHUNK: usize = 8 * 1024;
 /// How long a refused client may take to read why.
 const LINGER: Duration = Duration::from_secs(1);
@@ -76,50 +77,6 @@ enum Inward {
     Unknown,
 }
 
-/// A message that a client got.
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    number: u64,
-    /// The highest quality of service it came with.
-    qos: u8,
-    /// How often the client had subscribed when it came last.
-    subscribed: u64,
-}
-
-/// The messages a client got of late and the acknowledgements it owes for copies it did not get.
-#[derive(Debug, Default)]
-struct Memory {
-    /// Oldest first.
-    seen: VecDeque<Seen>,
-    /// How often the client has subscribed.
-    subscribed: u64,
-    /// Packet ids of withheld copies of QoS 2, between PUBREC and PUBCOMP.
-    released: BTreeSet<u16>,
-}
-
-impl Memory {
-    /// Whether a copy adds nothing to what the client got; remembers it.
-    fn is_duplicate(&mut self, number: u64, header: Header) -> bool {
-        let (qos, subscribed) = (header.qos(), self.subscribed);
-        if let Some(seen) = self.seen.iter_mut().rev().find(|one| one.number == number) {
-            let is_asked_for = header.is_retained() && seen.subscribed < subscribed;
-            let duplicate = seen.qos >= qos && !is_asked_for;
-            seen.qos = seen.qos.max(qos);
-            seen.subscribed = subscribed;
-            return duplicate;
-        }
-        if self.seen.len() == REMEMBERED {
-            self.seen.pop_front();
-        }
-        self.seen.push_back(Seen {
-            number,
-            qos,
-            subscribed,
-        });
-        false
-    }
-}
-
 /// A client's stream as the library gets it.
 pub struct Stream {
     raw: Option<Box<dyn Raw>>,
@@ -138,6 +95,8 @@ pub struct Stream {
     /// The last packet for the client has been taken.
     closing: bool,
     shut: bool,
+    /// The client takes no more for now.
+    stalled: bool,
 }
 
 impl Stream {
@@ -156,6 +115,7 @@ impl Stream {
             memory: Memory::default(),
             closing: false,
             shut: false,
+            stalled: false,
         }
     }
 
@@ -211,11 +171,20 @@ impl Stream {
         if header.kind() == SUBSCRIBE {
             self.memory.subscribed += 1;
         }
+        if let PUBACK | PUBREC | PUBREL | PUBCOMP = header.kind() {
+            match Reply::parse(&self.received, header) {
+                Parsed::Done(reply) => self.note_reply(header.kind(), reply),
+                Parsed::More => return false,
+                Parsed::Bad => {}
+            }
+        }
         // What is too big is refused by its header: nothing of it is kept here.
         if matches!(header.kind(), PUBLISH | CONNECT) && header.body <= self.numbers.max_packet {
             let stamp = &self.numbers.stamp;
-            match stamp.number(&self.received, header, self.numbers.next()) {
+            let number = self.numbers.next();
+            match stamp.number(&self.received, header, number) {
                 Parsed::Done(numbered) => {
+                    self.note_message(header, &numbered, number);
                     self.received.advance(numbered.replaced);
                     self.ready.put_slice(&numbered.by);
                     self.inward = match numbered.follow {
@@ -232,6 +201,36 @@ impl Stream {
         true
     }
 
+    /// What a message of the client tells of its backlog.
+    fn note_message(&self, header: Header, numbered: &Numbered, number: u64) {
+        if header.kind() != PUBLISH {
+            return;
+        }
+        let backlog = &self.connection.backlog;
+        backlog.coming(Latest {
+            number,
+            bytes: header.body,
+            properties: numbered.properties,
+            is_retained: header.is_retained(),
+        });
+        // Until the client releases it the library keeps it.
+        if let Some(id) = numbered.packet_id.filter(|_| header.qos() == 2)
+            && !backlog.hold(id, header.body)
+        {
+            room::give_up(&self.connection);
+        }
+    }
+
+    /// What the client's answer tells of its backlog.
+    fn note_reply(&self, kind: u8, reply: Reply) {
+        let backlog = &self.connection.backlog;
+        match kind {
+            PUBREL => backlog.released(reply.packet_id),
+            PUBREC if !reply.is_error => {}
+            _ => backlog.acknowledged(reply.packet_id),
+        }
+    }
+
     /// Takes a packet of the library.
     fn take(&mut self, packet: &[u8]) {
         let whole = match Header::parse(packet) {
@@ -245,6 +244,15 @@ impl Stream {
         match header.kind() {
             PUBLISH => self.take_publish(packet, header),
             PUBREL => self.take_release(packet),
+            PUBREC => {
+                // What was refused is not kept.
+                if let Parsed::Done(reply) = Reply::parse(packet, header)
+                    && reply.is_error
+                {
+                    self.connection.backlog.released(reply.packet_id);
+                }
+                self.pending.put_slice(packet);
+            }
             CONNACK => self.take_answer(packet, header),
             DISCONNECT => self.take_goodbye(packet),
             _ => self.pending.put_slice(packet),
@@ -261,18 +269,18 @@ impl Stream {
             Some(_) | None => false,
         };
         if !duplicate {
+            let acknowledged = copy.packet_id.map(|id| (id, copy.bytes.len()));
+            self.connection.backlog.written(copy.number, acknowledged);
             self.pending.put_slice(&copy.bytes);
             return;
         }
         let Some(id) = copy.packet_id else {
             return;
         };
-        const PUBACK: u8 = 0x40;
-        const PUBREC: u8 = 0x50;
         if copy.qos == 2 {
             self.memory.released.insert(id);
         }
-        self.answer(if copy.qos == 2 { PUBREC } else { PUBACK }, id);
+        self.answer(if copy.qos == 2 { PUBREC } else { PUBACK } << 4, id);
     }
 
     /// Answers the library in the client's name.
@@ -283,11 +291,10 @@ impl Stream {
     }
 
     fn take_release(&mut self, packet: &[u8]) {
-        const PUBCOMP: u8 = 0x70;
         if let Some(&[high, low]) = packet.get(2..4) {
             let id = u16::from_be_bytes([high, low]);
             if self.memory.released.remove(&id) {
-                self.answer(PUBCOMP, id);
+                self.answer(PUBCOMP << 4, id);
                 return;
             }
         }
@@ -328,13 +335,27 @@ impl Stream {
             let Some(raw) = &mut self.raw else {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             };
-            let written = ready!(Pin::new(raw).poll_write(cx, &self.pending))?;
+            let written = match Pin::new(raw).poll_write(cx, &self.pending) {
+                Poll::Ready(written) => written?,
+                Poll::Pending => {
+                    self.note_stall(true);
+                    return Poll::Pending;
+                }
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.pending.advance(written);
         }
+        self.note_stall(false);
         Poll::Ready(Ok(()))
+    }
+
+    fn note_stall(&mut self, is_stalled: bool) {
+        if self.stalled != is_stalled {
+            self.stalled = is_stalled;
+            self.connection.backlog.stall(is_stalled);
+        }
     }
 
     fn deliver(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -231,7 +231,12 @@ impl Client {
         loop {
             match Header::parse(&bytes) {
                 Parsed::Done(header) if bytes.len() == header.header + header.body => break,
-                Parsed::Done(_) | Parsed::More => bytes.push(self.stream.read_u8().await.ok()?),
+                Parsed::Done(header) => {
+                    let from = bytes.len();
+                    bytes.resize(header.header + header.body, 0);
+                    self.stream.read_exact(&mut bytes[from..]).await.ok()?;
+                }
+                Parsed::More => bytes.push(self.stream.read_u8().await.ok()?),
                 Parsed::Bad => panic!("{bytes:?}"),
             }
         }

@@ -15,6 +15,7 @@ use crate::testing::{Client, Home, connect_packet};
 
 mod identity;
 mod kept;
+mod slow;
 
 const REFUSED: u8 = 0x86;
 const BAD_ID: u8 = 0x85;
@@ -559,9 +560,17 @@ async fn limits_hold_on_the_wire() {
     };
     let topic = "event/launcher/t/n/launcher";
     assert_eq!(retain(topic, 101).await, TOO_MUCH);
+    assert_eq!(retain(topic, 10_000).await, TOO_MUCH);
     assert_eq!(retain(topic, 100).await, 0);
     assert_eq!(retain("event/launcher/t/m/launcher", 1).await, TOO_MUCH);
     assert_eq!(retain(topic, 99).await, 0, "in place of the first");
+    let long = PublishPacket::new(topic, vec![], QoS::AtLeastOnce)
+        .with_user_property("long".to_owned(), "x".repeat(5000));
+    assert_eq!(
+        service.publish_packet(long.clone().with_retain(true)).await,
+        DENIED
+    );
+    assert_eq!(service.publish_packet(long).await, 0, "it is not kept");
     let packet = PublishPacket::new(topic, vec![b'x'; 65 * 1024], QoS::AtMostOnce);
     let _ = service.send(Packet::Publish(packet)).await;
     while service.receive().await.is_some() {}

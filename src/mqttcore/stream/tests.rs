@@ -1,10 +1,12 @@
 use super::*;
 use crate::connections::{Connections, Door, Why};
+use crate::limits::Limits;
 use tokio::io::DuplexStream;
 
 fn pair(size: usize) -> (DuplexStream, Stream, Arc<Connection>) {
     let (client, server) = tokio::io::duplex(size);
-    let connection = Connections::new(1, 1).open(Door::Local, Ipv4Addr::LOCALHOST.into());
+    let connection =
+        Connections::new(&Limits::default()).open(Door::Local, Ipv4Addr::LOCALHOST.into());
     let numbers = Arc::new(Numbers::new(1, 4096));
     let stream = Stream::new(Box::new(server), Arc::clone(&connection), numbers);
     (client, stream, connection)
@@ -165,35 +167,4 @@ async fn a_cut_wakes_a_stalled_writer_and_reader() {
     tokio::task::yield_now().await;
     connection.cut.cut();
     assert_eq!(writer.await.unwrap(), (true, true));
-}
-
-fn header(first: u8) -> Header {
-    Header {
-        first,
-        header: 2,
-        body: 9,
-    }
-}
-
-#[test]
-fn the_memory_is_bounded_and_forgets_the_oldest() {
-    let mut memory = Memory::default();
-    for number in 0..2 * REMEMBERED as u64 {
-        assert!(!memory.is_duplicate(number, header(0x32)));
-        assert!(memory.is_duplicate(number, header(0x32)));
-    }
-    assert_eq!(memory.seen.len(), REMEMBERED);
-}
-
-#[test]
-fn a_kept_message_comes_again_for_a_new_subscription_only() {
-    let (live, kept) = (header(0x32), header(0x33));
-    let mut memory = Memory::default();
-    assert!(!memory.is_duplicate(1, live));
-    assert!(memory.is_duplicate(1, kept), "kept as it was published");
-    memory.subscribed += 1;
-    assert!(memory.is_duplicate(1, live));
-    memory.subscribed += 1;
-    assert!(!memory.is_duplicate(1, kept));
-    assert!(memory.is_duplicate(1, kept));
 }
