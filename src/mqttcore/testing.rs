@@ -120,9 +120,20 @@ impl Home {
         port: u16,
         own: Option<(String, String)>,
     ) -> std::io::Result<TlsStream<TcpStream>> {
+        let ca = std::fs::read_to_string(self.cert("caCert.pem")).unwrap();
+        self.tls_by(port, &ca, own).await
+    }
+
+    /// TLS to a port of a server of that CA.
+    pub async fn tls_by(
+        &self,
+        port: u16,
+        ca: &str,
+        own: Option<(String, String)>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = rustls::RootCertStore::empty();
         roots
-            .add(CertificateDer::from_pem_file(self.cert("caCert.pem")).unwrap())
+            .add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap())
             .unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)

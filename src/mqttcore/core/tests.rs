@@ -226,6 +226,11 @@ async fn passwords_and_client_certificates_let_in_too() {
 
 /// A certificate of the hub's CA and its key.
 fn client_certificate(home: &Home, login: &str) -> (String, String) {
+    certificate_for(home, login, std::time::Duration::from_secs(365 * 86_400))
+}
+
+/// A client certificate that is good for so long, and its key.
+fn certificate_for(home: &Home, login: &str, life: std::time::Duration) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let now = UnixTime::from(SystemTime::now());
     let ca = creds::ca::load_ca(&home.settings.folders.certs, now).unwrap();
@@ -233,9 +238,8 @@ fn client_certificate(home: &Home, login: &str) -> (String, String) {
         client_id: login,
         unit: "user",
     };
-    let year = std::time::Duration::from_secs(365 * 86_400);
     let issuer = ca.issuer().unwrap();
-    let cert = issuer.client(subject, key.public(), year, now).unwrap();
+    let cert = issuer.client(subject, key.public(), life, now).unwrap();
     (cert, key.to_pem().expose().to_owned())
 }
 

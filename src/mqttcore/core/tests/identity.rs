@@ -8,6 +8,7 @@ use crate::service;
 use creds::ca;
 use creds::check::Certificate;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 
 /// Waits, awake, until something is so.
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -109,6 +110,61 @@ async fn what_is_due_is_renewed_while_the_core_runs() {
         let login = Client::connect(&core, "launcher", "launcher-9", &renewed).await;
         assert!(login.is_ok());
     }
+    core.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_ends_for_the_next_login_and_not_for_open_connections() {
+    let home = Home::new();
+    let core = home.start().await;
+    let mut admin = home.client(&core, "admin").await;
+    add_user(&mut admin, "joe", "viewer").await;
+    let short = certificate_for(&home, "joe", Duration::from_secs(2));
+    let stream = home.tls(&core, Some(short.clone())).await.unwrap();
+    let mut open = Client::over(stream, "joe", "joe-1", "").await.unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    let is_refused = async || {
+        let Ok(mut stream) = home.tls(&core, Some(short.clone())).await else {
+            return true;
+        };
+        // In TLS 1.3 a client learns of it by its first read; else the core waits for what the client says.
+        let read = tokio::time::timeout(Duration::from_millis(200), stream.read_u8());
+        read.await.is_ok()
+    };
+    while !is_refused().await {
+        assert!(Instant::now() < end, "an expired certificate is taken");
+    }
+    assert_eq!(open.subscribe("event/+/+/+/#").await, 1, "stays");
+    core.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_certificate_of_another_ca_is_shown_anew_when_its_file_changes() {
+    let mut home = Home::new();
+    home.start().await.stop().await;
+    let made = || {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let (cert, key) = made();
+    put(&home, "given.pem", &cert);
+    put(&home, "given.key", &key);
+    home.settings.config.files.server_cert = Some("given.pem".into());
+    home.settings.config.files.server_key = Some("given.key".into());
+    let core = home.start().await;
+    let (cert, key) = made();
+    put(&home, "given.key", &key);
+    put(&home, "given.pem", &cert);
+    let end = Instant::now() + Duration::from_secs(20);
+    while home.tls_by(core.port(), &cert, None).await.is_err() {
+        assert!(Instant::now() < end, "the new one is not shown");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(
+        std::fs::read_to_string(home.cert("given.pem")).unwrap(),
+        cert
+    );
     core.stop().await;
 }
 
