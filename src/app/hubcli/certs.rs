@@ -65,11 +65,11 @@ impl State {
         }
     }
 
-    /// Whether nobody takes it now.
+    /// Whether nobody takes it now, for a reason that does not pass by itself as a change of the CA does.
     fn is_of_no_use(self) -> bool {
         match self {
-            State::Valid | State::Ending => false,
-            State::Expired | State::Early | State::Foreign => true,
+            State::Valid | State::Ending | State::Foreign => false,
+            State::Expired | State::Early => true,
         }
     }
 
