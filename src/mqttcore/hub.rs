@@ -473,8 +473,10 @@ impl BrokerEventHandler for Reports {
 
 /// The request in a message, if it is one to `auth`; its sender has been verified with its topic.
 fn request_to_auth(event: &ClientPublishEvent) -> Option<Request> {
-    let levels: Vec<&str> = event.topic.split('/').collect();
-    let ["rpc", AUTH, capability, method, sender] = *levels.as_slice() else {
+    // Most are not, and every message is looked at.
+    let address = event.topic.strip_prefix("rpc/")?.strip_prefix(AUTH)?;
+    let levels: Vec<&str> = address.split('/').collect();
+    let ["", capability, method, sender] = *levels.as_slice() else {
         return None;
     };
     Some(Request {

@@ -14,6 +14,7 @@ pub mod clients;
 pub mod config;
 pub mod connections;
 pub mod core;
+mod cork;
 pub mod credentials;
 pub mod discovery;
 pub mod doors;

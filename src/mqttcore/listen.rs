@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::connections::{Connection, Door};
+use crate::cork::{Uncorking, cork};
 use crate::hub::{Gate, Hub};
 use crate::limits::Limits;
 use crate::metered::Metered;
@@ -381,7 +382,12 @@ impl Visit {
     async fn serve(self, raw: Box<dyn Raw>, peer: SocketAddr) {
         let hub = Arc::clone(&self.floor.hub);
         let connection = Arc::clone(&self.connection);
-        let stream = Stream::new(raw, Arc::clone(&connection), Arc::clone(&hub.numbers));
+        let (raw, outlet) = cork(raw);
+        let stream = Stream::new(
+            Box::new(raw),
+            Arc::clone(&connection),
+            Arc::clone(&hub.numbers),
+        );
         let handler = ClientHandler::new(
             BrokerTransport::WebSocket(Box::new(stream)),
             peer,
@@ -396,7 +402,7 @@ impl Visit {
             Arc::clone(&self.floor.monitor),
             connection.leave_signal(),
         );
-        let mut run = Box::pin(handler.run());
+        let mut run = Uncorking::new(handler.run(), outlet);
         let ended = tokio::select! {
             ended = &mut run => Some(ended),
             () = tokio::time::sleep_until(self.deadline) => None,

@@ -142,6 +142,21 @@ fn put_varint(mut value: usize, out: &mut Vec<u8>) {
     }
 }
 
+/// How many bytes [`put_varint`] writes.
+const fn varint_length(value: usize) -> usize {
+    match value {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        0x4000..0x20_0000 => 3,
+        _ => 4,
+    }
+}
+
+fn put_text(text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(0).to_be_bytes());
+    out.extend_from_slice(text);
+}
+
 fn be16(bytes: &[u8], at: usize) -> Option<usize> {
     match bytes.get(at..at + 2)? {
         [high, low] => Some(usize::from(*high) << 8 | usize::from(*low)),
@@ -317,10 +332,12 @@ impl Stamp {
 
     fn put(&self, number: u64, out: &mut Vec<u8>) {
         out.push(USER_PROPERTY);
-        for text in [self.name.as_str(), &format!("{number:016x}")] {
-            out.extend(u16::try_from(text.len()).unwrap_or(0).to_be_bytes());
-            out.extend(text.as_bytes());
-        }
+        put_text(self.name.as_bytes(), out);
+        let digits: [u8; DIGITS] = std::array::from_fn(|at| {
+            let nibble = (number >> (4 * (DIGITS - 1 - at))) & 0xf;
+            b"0123456789abcdef"[usize::try_from(nibble).unwrap_or(0)]
+        });
+        put_text(&digits, out);
     }
 
     /// Numbers the PUBLISH that `bytes` begin with, or the will of the CONNECT, as soon as its properties are there.
@@ -342,15 +359,15 @@ impl Stamp {
         let Some(before) = body.get(..layout.length_at) else {
             return Parsed::Bad;
         };
-        let mut tail = Vec::with_capacity(before.len() + self.overhead() + 4);
-        tail.extend(before);
-        put_varint(layout.properties + self.property_length(), &mut tail);
-        self.put(number, &mut tail);
+        let properties = layout.properties + self.property_length();
+        let tail = before.len() + varint_length(properties) + self.property_length();
         let follow = header.body - layout.properties_at;
-        let mut by = Vec::with_capacity(tail.len() + 5);
+        let mut by = Vec::with_capacity(tail + 5);
         by.push(header.first);
-        put_varint(tail.len() + follow, &mut by);
-        by.append(&mut tail);
+        put_varint(tail + follow, &mut by);
+        by.extend_from_slice(before);
+        put_varint(properties, &mut by);
+        self.put(number, &mut by);
         Parsed::Done(Numbered {
             replaced: header.header + layout.properties_at,
             by,
@@ -412,15 +429,17 @@ impl Stamp {
 
 /// The packet without the bytes `from..to` of its properties.
 fn without(body: &[u8], first: u8, layout: Layout, from: usize, to: usize) -> Option<Vec<u8>> {
-    let mut tail = Vec::with_capacity(body.len());
-    tail.extend(body.get(..layout.length_at)?);
-    put_varint(layout.properties - (to - from), &mut tail);
-    tail.extend(body.get(layout.properties_at..from)?);
-    tail.extend(body.get(to..)?);
-    let mut packet = Vec::with_capacity(tail.len() + 5);
+    let properties = layout.properties - (to - from);
+    let before = body.get(..layout.length_at)?;
+    let kept = [body.get(layout.properties_at..from)?, body.get(to..)?];
+    let length = before.len() + varint_length(properties) + kept[0].len() + kept[1].len();
+    let mut packet = Vec::with_capacity(length + 5);
     packet.push(first);
-    put_varint(tail.len(), &mut packet);
-    packet.append(&mut tail);
+    put_varint(length, &mut packet);
+    packet.extend_from_slice(before);
+    put_varint(properties, &mut packet);
+    packet.extend_from_slice(kept[0]);
+    packet.extend_from_slice(kept[1]);
     Some(packet)
 }
 
