@@ -141,6 +141,37 @@ fn a_hub_lives_on_mosquitto_by_the_shipped_configuration() {
     hub.down();
 }
 
+#[test]
+fn a_home_changes_its_core_and_back_and_everybody_finds_it() {
+    let home = home_on_mosquitto(free_port(), COUNTS);
+    counter(&home);
+    let on_mosquitto = fs::read_to_string(home.path("config/launcher.yaml")).unwrap();
+    let mut hub = home.up();
+    hears_the_counter(&hub);
+    let ca = fs::read(hub.path("certs/caCert.pem")).unwrap();
+    // Killed, so that it leaves the address of the bus behind.
+    hub.signal_launcher(9);
+    hub.ended();
+    let config = format!("logLevel: info\ncorebin: mqttcore\n{COUNTS}");
+    fs::write(hub.path("config/launcher.yaml"), config).unwrap();
+    hub.relaunch();
+    hub.pid("counter");
+    assert!(hub.ok(&["lu"]).contains("counter"));
+    hears_the_counter(&hub);
+    hub.signal_launcher(15);
+    assert_eq!(hub.ended().code(), Some(0));
+    // Tokens that a core without an auth service does not want are in nobody's way, whatever has become of them.
+    assert!(hub.path("certs/admin.token").exists());
+    fs::remove_file(hub.path("certs/counter.token")).unwrap();
+    fs::write(hub.path("certs/counter.token"), "as it was once").unwrap();
+    fs::write(hub.path("config/launcher.yaml"), on_mosquitto).unwrap();
+    hub.relaunch();
+    hub.pid("counter");
+    hears_the_counter(&hub);
+    assert_eq!(fs::read(hub.path("certs/caCert.pem")).unwrap(), ca);
+    hub.down();
+}
+
 /// The user of an ordinary account.
 const NOBODY: u32 = 65_534;
 

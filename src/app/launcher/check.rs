@@ -269,6 +269,44 @@ mod tests {
     }
 
     #[test]
+    fn another_broker_is_looked_for_everywhere_and_its_map_with_the_rest() {
+        let home = home();
+        home.config("corebin: {bin: sh, url: \"h:1\", auth: certificate}\n");
+        assert_eq!(home.check(), Findings::default(), "sh is in PATH");
+        let broker = home.temp.path().join("opt/broker");
+        home.program("opt/broker");
+        home.config(&format!("corebin: {{bin: {}}}\n", broker.display()));
+        assert_eq!(home.check(), Findings::default());
+        home.config("corebin: {bin: /no/such/broker}\nautostart: [broker]\n");
+        let problems = home.check().problems.join("\n");
+        let file = home.folders.config_file.display();
+        assert_eq!(
+            problems,
+            format!(
+                "{file}:2:13: autostart[0]: 'broker' is the core, which is started first anyway; expected the id of a plugin"
+            )
+        );
+        home.config("corebin: {bin: no-such-broker}\n");
+        let problems = home.check().problems.join("\n");
+        assert!(
+            problems.contains("findCore. core in config not found.")
+                && problems.contains("bin/no-such-broker"),
+            "{problems}"
+        );
+        home.config("corebin: {bin: /no/such/broker}\n");
+        let problems = home.check().problems.join("\n");
+        assert!(problems.contains("Path=/no/such/broker;"), "{problems}");
+        home.config("corebin: {bin: mosquitto, auth: certificat}\nlogLevel: loud\n");
+        let problems = home.check().problems;
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(
+            problems[0].contains(":1:33: corebin.auth: has the value 'certificat'")
+                && problems[0].contains("did you mean certificate?"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
     fn everything_is_told_at_once() {
         let home = home();
         home.program("bin/mqttcore");
