@@ -44,7 +44,9 @@ fn a_silent_connection_on_any_port_delays_nobody() {
         let mut stream = core.tls(port);
         // The handshake is done by the first byte that is written.
         stream.flush().unwrap();
-        stream.conn.complete_io(&mut stream.sock).unwrap();
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).unwrap();
+        }
         assert!(
             since.elapsed() < MOST_DELAY,
             "{port}: {:?}",
