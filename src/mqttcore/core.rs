@@ -118,7 +118,7 @@ pub enum StartError {
     Listen(#[from] ListenError),
     /// TLS.
     #[error(transparent)]
-    Tls(#[from] tls::TlsError),
+    Tls(#[from] tls::Unusable),
     /// The file that says where the core is.
     #[error("cannot say where the core is")]
     Url(#[from] AtomicError),

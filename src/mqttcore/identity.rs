@@ -30,7 +30,7 @@ use crate::connections::lock;
 use crate::credentials::{self, CredentialError, Places, Presence};
 use crate::machine;
 use crate::remind;
-use crate::tls::{self, Front, TlsError};
+use crate::tls::{self, Front, TlsError, Unusable};
 
 /// How long until the next look when something was just found wrong; doubles up to [`LONGEST_PAUSE`]. Files may be in the
 /// middle of a change.
@@ -111,10 +111,17 @@ impl Identity {
         places: Places,
         presence: Presence,
         clocks: (UnixTime, Instant),
-    ) -> Result<Identity, TlsError> {
+    ) -> Result<Identity, Unusable> {
         say(&presence.remarks, &[]);
         let key = presence.key.clone_key();
-        let config = tls::server([&presence.ca], presence.chain.clone(), presence.key)?;
+        let config = tls::server([&presence.ca], presence.chain.clone(), presence.key);
+        let config = config.map_err(|source| Unusable {
+            path: match source {
+                TlsError::Ca(_) => places.ca().cert,
+                TlsError::Server(_) => places.server().cert,
+            },
+            source,
+        })?;
         let host = machine::names(places.host.as_deref()).host;
         Ok(Identity {
             places,

@@ -3,6 +3,7 @@
 //! Invariants: only the first common name of a verified leaf certificate is an identity; each connection proves its own
 //! anew, and no session is resumed.
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use creds::check::Certificate;
@@ -23,6 +24,17 @@ pub enum TlsError {
     /// The server's certificate or key.
     #[error("the server certificate is no use for TLS: {0}")]
     Server(#[from] rustls::Error),
+}
+
+/// A certificate of which the core can make no use, and where it lies.
+#[derive(Debug, Error)]
+#[error("{path} cannot be used; put back a copy of it, or move it away to have another one made")]
+pub struct Unusable {
+    /// Its file.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: TlsError,
 }
 
 /// What new connections are shown; may be replaced at any time, and connections that are open stay as they are.

@@ -12,6 +12,7 @@ mod broker;
 mod chance;
 mod checks;
 mod copies;
+mod damage;
 #[path = "../common/hub.rs"]
 #[expect(dead_code, reason = "each suite uses its part")]
 mod hub;

@@ -251,7 +251,7 @@ impl Core {
 /// A client with an inbox of its own.
 pub struct Asker {
     pub wire: Wire,
-    id: String,
+    pub id: String,
     login: String,
 }
 
