@@ -257,14 +257,7 @@ impl Core {
         core.tasks
             .spawn(listen::accept_local(Arc::clone(floor), local));
         if let Some(name) = &settings.config.abstract_socket {
-            match listen::abstract_socket(name) {
-                Ok(listener) => {
-                    core.tasks
-                        .spawn(listen::accept_local(Arc::clone(floor), listener));
-                }
-                // Another hub of this machine has it: plugins of this home find theirs by its socket file.
-                Err(error) => tracing::warn!(error = crate::chain(&error), "going on without it"),
-            }
+            core.open_abstract(name);
         }
         let Ports { web, loopback, .. } = ports;
         tracing::info!(url = core.url, web, loopback, socket = %core.socket.display(), "listening");
@@ -278,6 +271,17 @@ impl Core {
         let telling = discovery::tell(hosts, ports.tls, settings.config.announced, url_file);
         core.telling = Some(tokio::spawn(telling));
         Ok(core)
+    }
+
+    fn open_abstract(&mut self, name: &str) {
+        match listen::abstract_socket(name) {
+            Ok(listener) => {
+                let task = listen::accept_local(Arc::clone(&self.floor), listener);
+                self.tasks.spawn(task);
+            }
+            // Another hub of this machine has it: plugins of this home find theirs by its socket file.
+            Err(error) => tracing::warn!(error = crate::chain(&error), "going on without it"),
+        }
     }
 
     /// `auth`, `launcher` and `admin` are clients before their tokens are there for all to see.
