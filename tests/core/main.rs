@@ -8,6 +8,7 @@
 )]
 
 mod broker;
+mod browser;
 #[path = "../common/chance.rs"]
 mod chance;
 mod checks;

@@ -2,6 +2,7 @@
 
 use crate::{Corpus, run, texts_of, vectors};
 use bus::client::Endpoint;
+use bus::discovery::{self, Record};
 use bus::golang;
 use bus::rpc::{Method, Reply, Request};
 use bus::topics;
@@ -159,6 +160,58 @@ fn endpoints() {
         match text.parse::<Endpoint>() {
             Ok(endpoint) => assert_eq!(endpoint.to_string().parse::<Endpoint>().unwrap(), endpoint),
             Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    });
+}
+
+/// What strangers on the network say of themselves: host, port, and the entries of the text, line by line.
+#[test]
+fn records_of_dns_sd() {
+    let seeds = [
+        "hub.local.\n8883\nrawurl=tcp://192.168.1.2:8883\ncore=mqtt",
+        "hub.local.\n4222\nrawurl=nats://192.168.1.2:4222\ncore=nats",
+        "hub\n0\ncore=mqtt\nrawurl",
+        "..\n65535\nrawurl=unix:///run/x.sock",
+        "\n1\nrawurl=@/MqttInMemUDSProd\nrawurl=tcp://[fe80::1%eth0]:1",
+        "a b\n1\nrawurl=tcp://<nil>:8883",
+        "h\n9\ncore=\u{1b}[31m\u{202e}\nrawurl=tcp://a:1=b",
+    ];
+    let words = [
+        "rawurl", "core", "=", "\n", "tcp://", "mqtt", "[", "]", "@", ":", "%", ".", "\u{1b}", "\r",
+    ];
+    run("records", 1, &Corpus::of(seeds, &words), |input| {
+        let mut lines = input.split(|byte| *byte == b'\n');
+        let host = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+        let port = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+        let text = lines.map(|line| {
+            let mut parts = line.splitn(2, |byte| *byte == b'=');
+            let name = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+            (name, parts.next().map(<[u8]>::to_vec))
+        });
+        let addresses = match input.first() {
+            Some(&first @ 0..64) => vec![[first, 0, 0, 1].into(), [u16::from(first); 8].into()],
+            Some(_) | None => Vec::new(),
+        };
+        let record = Record {
+            addresses,
+            host,
+            port: port.parse().unwrap_or_default(),
+            text: text.collect(),
+        };
+        match discovery::place(&record) {
+            Ok(place) => {
+                let said = place.to_string();
+                assert!(matches!(place, Endpoint::Tls { .. }), "{said}");
+                assert_eq!(said.parse::<Endpoint>().unwrap(), place);
+                assert!(!said.contains(char::is_control), "{said:?}");
+            }
+            Err(error) => {
+                let said = error.to_string();
+                assert!(
+                    said.len() < 1024 && !said.contains(char::is_control),
+                    "{said:?}"
+                );
+            }
         }
     });
 }
