@@ -62,7 +62,7 @@ const NO_SERVICE: &str = "this hub has no auth service";
 
 /// A plugin with a certificate of the CA before.
 const AWAITS_RESTART: &str =
-    "the CA is new, and the core goes by it when it starts again: restart the launcher";
+    "the CA is new, and the core is being restarted to go by it; it is tried again";
 
 /// What the preparer needs to know of the hub.
 #[derive(Debug, Clone)]
@@ -391,6 +391,12 @@ impl Inner {
                 self.starts(shelf, id, &found.key);
                 return Ok(());
             }
+            // Brokers that do not say that nobody serves it let it time out, or forbid the question.
+            Err(Silence::Refused(why)) if by_certificate.is_ok() && !self.has_own_core() => {
+                tracing::info!(plugin = %id, "it logs in by its certificate, as no auth service answers: {why}");
+                self.starts(shelf, id, &found.key);
+                return Ok(());
+            }
             Err(silence) => return Err(without_token(shelf, id, &silence)),
         };
         match (standing, found.token) {
@@ -411,6 +417,11 @@ impl Inner {
         }
         self.starts(shelf, id, &found.key);
         Ok(())
+    }
+
+    /// Whether the core is ours, so that it is known what it has.
+    fn has_own_core(&self) -> bool {
+        self.places.core.is_some()
     }
 
     /// Makes the plugin known, and puts its new token in place.

@@ -7,6 +7,7 @@ use super::certificate::Certified;
 use super::credentials::{OnDisk, Shelf, Token};
 use super::directory::{Silence, Standing};
 use super::{Inner, NO_SERVICE, now, persons_account, serves};
+use creds::UnixTime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,29 @@ const DAILY: Duration = Duration::from_secs(24 * 3600);
 /// What a plugin with a certificate of the CA before waits for.
 const SERVER_FIRST: &str =
     "a new client certificate: waits until the core shows a server certificate of the new CA";
+
+/// By what a plugin's credentials are in order.
+enum Kept {
+    /// As what is on disk was judged.
+    AsJudged,
+    /// By the certificate alone, as no auth service answers.
+    ByCertificate(Option<Certified>),
+}
+
+impl Kept {
+    /// How long after `now` there is something to look at again, when what is on disk does not tell.
+    fn next_look(&self, now: UnixTime) -> Duration {
+        match self {
+            Kept::ByCertificate(Some(Certified::Until(until) | Certified::Ageing(until))) => {
+                until.since(now).clamp(SOON, DAILY)
+            }
+            Kept::ByCertificate(
+                Some(Certified::AwaitsServer | Certified::Without | Certified::Failed) | None,
+            )
+            | Kept::AsJudged => SOON,
+        }
+    }
+}
 
 /// Why something is not as it should be.
 enum Trouble {
@@ -148,9 +172,11 @@ impl Inner {
             return Outcome::InOrder(None);
         };
         match self.renewed(&shelf, id).await {
-            Ok(()) => {
+            Ok(kept) => {
                 self.waiting.token_in_order(id);
-                Outcome::InOrder(Some(shelf.next_look(id, now()).unwrap_or(SOON)))
+                let now = now();
+                let next = shelf.next_look(id, now);
+                Outcome::InOrder(Some(next.unwrap_or_else(|| kept.next_look(now))))
             }
             Err(Trouble::AtNextStart(why)) => {
                 self.waiting.token(id, why);
@@ -167,7 +193,7 @@ impl Inner {
         }
     }
 
-    async fn renewed(&self, shelf: &Arc<Shelf>, id: &PluginId) -> Result<(), Trouble> {
+    async fn renewed(&self, shelf: &Arc<Shelf>, id: &PluginId) -> Result<Kept, Trouble> {
         let found = self.what_is_there(shelf, id).await?;
         self.waiting.certificate(id, found.certified);
         let certified = match found.certified {
@@ -180,7 +206,8 @@ impl Inner {
             )
             | None => Ok(()),
         };
-        self.token_renewed(shelf, id, found).await.and(certified)
+        let kept = self.token_renewed(shelf, id, found).await?;
+        certified.map(|()| kept)
     }
 
     async fn token_renewed(
@@ -188,17 +215,22 @@ impl Inner {
         shelf: &Arc<Shelf>,
         id: &PluginId,
         found: OnDisk,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Kept, Trouble> {
         if !shelf.has_tokens() {
-            return Ok(());
+            return Ok(Kept::AsJudged);
         }
         let certified = found.certified;
         let OnDisk { key, token, .. } = found;
         let standing = match (self.directory.standing(id, &key).await, &token) {
             (Ok(standing), _) => standing,
             // Whether the hub still knows it is looked at when there is a bus again.
-            (Err(_), Token::Serves) => return Ok(()),
-            (Err(Silence::NoService), _) if serves(certified) => return Ok(()),
+            (Err(_), Token::Serves) => return Ok(Kept::AsJudged),
+            (Err(Silence::NoService), _) if serves(certified) => {
+                return Ok(Kept::ByCertificate(certified));
+            }
+            (Err(Silence::Refused(_)), _) if serves(certified) && !self.has_own_core() => {
+                return Ok(Kept::ByCertificate(certified));
+            }
             (Err(silence), Token::Due | Token::Useless(_)) => return Err(silence.into()),
         };
         match (standing, token) {
@@ -210,9 +242,12 @@ impl Inner {
                     path.display()
                 )))
             }
-            (Standing::Known, Token::Serves) => Ok(()),
+            (Standing::Known, Token::Serves) => Ok(Kept::AsJudged),
             (Standing::Known, Token::Due | Token::Useless(_))
-            | (Standing::Stranger | Standing::OtherKey, _) => self.replaced(shelf, id, &key).await,
+            | (Standing::Stranger | Standing::OtherKey, _) => {
+                self.replaced(shelf, id, &key).await?;
+                Ok(Kept::AsJudged)
+            }
         }
     }
 

@@ -1,3 +1,4 @@
+mod elsewhere;
 mod plain;
 mod renewal;
 
