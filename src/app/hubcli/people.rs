@@ -20,6 +20,8 @@ use serde_json::json;
 
 /// The client type of people.
 const USER: &str = "user";
+/// Who may ask for everything.
+const ADMIN: &str = "admin";
 /// When a profile was changed (HP 1.22).
 const UPDATED: &str = "%Y-%m-%d %H:%M:%S.%3f %z";
 
@@ -194,7 +196,7 @@ async fn password(
             new_password: password,
         });
         let done = auth.ask(PROFILE, "updatePassword", args).await;
-        done.map_err(|error| refused(&error))?;
+        done.map_err(|error| refused(auth.login(), &error))?;
     } else {
         let args = encode(&ClientPasswordArgs {
             client_id: id.to_owned(),
@@ -270,16 +272,16 @@ async fn profile(auth: &impl AskAuth, id: &str) -> Result<Option<ClientProfile>,
             Ok(Some(reply.profile))
         }
         Err(CallError::Remote(text)) if text.ends_with("does not exist") => Ok(None),
-        Err(error) => Err(refused(&error)),
+        Err(error) => Err(refused(auth.login(), &error)),
     }
 }
 
 async fn manage(auth: &impl AskAuth, method: &str, args: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let answer = auth.ask(MANAGE_CLIENTS, method, args).await;
-    answer.map_err(|error| refused(&error))
+    answer.map_err(|error| refused(auth.login(), &error))
 }
 
-fn refused(error: &CallError) -> Failure {
+fn refused(login: &str, error: &CallError) -> Failure {
     let mut failure = failure_of(error);
     match error {
         CallError::Remote(text) => way_out(text).clone_into(&mut failure.hint),
@@ -291,6 +293,12 @@ fn refused(error: &CallError) -> Failure {
         CallError::Timeout => {
             failure.hint =
                 "the core has no auth service, or does not answer: with a core such as mosquitto, its own files say who may log in"
+                    .to_owned();
+        }
+        // On the hub's own core admin may always.
+        CallError::NotAuthorized if login == ADMIN => {
+            failure.hint =
+                "this hub has no auth service, or its broker forbids admin to ask it: see the broker's own files, such as config/mosquitto.acl"
                     .to_owned();
         }
         CallError::NotAuthorized

@@ -285,3 +285,46 @@ fn everybody_may_change_the_own_password_and_no_other() {
     assert!(failure.hint.contains("--login admin"), "{}", failure.hint);
     assert_eq!(joe.passwords.borrow().len(), 1);
 }
+
+/// A broker that is none of the hub's.
+struct Broker(CallError);
+
+impl AskAuth for Broker {
+    fn login(&self) -> &str {
+        "admin"
+    }
+
+    async fn ask(&self, _: &str, _: &str, _: Vec<u8>) -> Result<Vec<u8>, CallError> {
+        Err(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn a_hub_without_auth_service_is_named() {
+    let topic = "rpc/auth/manageClients/getProfiles/admin".to_owned();
+    for (error, text, hint) in [
+        (
+            CallError::NobodyServes { topic },
+            "this hub has no auth service",
+            "mosquitto",
+        ),
+        (CallError::Timeout, "deadline", "no auth service"),
+        (
+            CallError::NotAuthorized,
+            "not authorized",
+            "no auth service",
+        ),
+    ] {
+        let said = perform(
+            &Broker(error),
+            &"secret",
+            &People::List,
+            &View::for_tests(false),
+        )
+        .await;
+        let failure = said.unwrap_err();
+        assert_eq!(failure.exit, crate::app::hubcli::code::ExitCode::Failed);
+        assert!(failure.text.contains(text), "{}", failure.text);
+        assert!(failure.hint.contains(hint), "{}", failure.hint);
+    }
+}
