@@ -7,19 +7,19 @@
 //! - A clock that is merely slowed down or sped up, as time servers do, rings nothing.
 //! - The alarm does not read the clock; its owner judges by [`UnixTime`] after each ring.
 //!
-//! It is a descriptor that becomes readable, for any runtime. With tokio:
+//! It is a descriptor that becomes readable: for `poll`, in a thread, or for any runtime.
 //!
 //! ```text
-//! let alarm = AsyncFd::with_interest(Alarm::new()?, Interest::READABLE)?;
+//! let alarm = Alarm::new()?;
 //! loop {
 //!     let now = UnixTime::from(SystemTime::now());     // first the alarm exists, then the clock is read
 //!     let next = judge_everything(now);                // the earliest moment at which something becomes due
-//!     alarm.get_ref().set(next)?;
+//!     alarm.set(next)?;
 //!     loop {
-//!         let mut ready = alarm.readable().await?;
-//!         match ready.get_inner().ring()? {
+//!         wait until it is readable;
+//!         match alarm.ring()? {
 //!             Some(Ring::Due | Ring::ClockSet) => break,
-//!             None => ready.clear_ready(),
+//!             None => {}                               // nothing after all
 //!         }
 //!     }
 //! }
@@ -141,7 +141,7 @@ impl AsFd for Alarm {
     }
 }
 
-/// As tokio's `AsyncFd` wants it.
+/// As runtimes want it.
 impl AsRawFd for Alarm {
     fn as_raw_fd(&self) -> RawFd {
         self.timer.as_fd().as_raw_fd()
