@@ -10,10 +10,12 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::{Buf, BytesMut};
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::connections::lock;
@@ -142,10 +144,28 @@ impl Outlet {
     }
 }
 
+/// Tells whether what is run was woken, or only its turn to let out has come.
+struct Bell {
+    task: AtomicWaker,
+    rang: AtomicBool,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rang.store(true, Ordering::Release);
+        self.task.wake();
+    }
+}
+
 /// Runs what writes to a [`Corked`], and lets out what was gathered whenever it waits.
 pub struct Uncorking<F> {
     run: Pin<Box<F>>,
     outlet: Outlet,
+    bell: Arc<Bell>,
     /// The others have had their turn since something was gathered.
     is_due: bool,
 }
@@ -157,6 +177,10 @@ impl<F: Future> Uncorking<F> {
         Uncorking {
             run: Box::pin(run),
             outlet,
+            bell: Arc::new(Bell {
+                task: AtomicWaker::new(),
+                rang: AtomicBool::new(true),
+            }),
             is_due: false,
         }
     }
@@ -167,13 +191,20 @@ impl<F: Future> Future for Uncorking<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        if let Poll::Ready(output) = this.run.as_mut().poll(cx) {
+        this.bell.task.register(cx.waker());
+        let waker = Waker::from(Arc::clone(&this.bell));
+        let mut inner = Context::from_waker(&waker);
+        // Polling it costs as much as a message: not for the second of two turns.
+        if this.bell.rang.swap(false, Ordering::AcqRel)
+            && let Poll::Ready(output) = this.run.as_mut().poll(&mut inner)
+        {
             return Poll::Ready(output);
         }
         if !this.outlet.has_gathered() {
             this.is_due = false;
         } else if this.is_due {
-            this.outlet.let_out(cx);
+            // Both wait for the same socket, and it wakes only who asked last.
+            this.outlet.let_out(&mut inner);
             this.is_due = false;
         } else {
             this.is_due = true;

@@ -345,19 +345,12 @@ impl Stream {
             let Some(raw) = &mut self.raw else {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             };
-            let written = match Pin::new(raw).poll_write(cx, &self.pending) {
-                Poll::Ready(written) => written?,
-                Poll::Pending => {
-                    self.note_stall(true);
-                    return Poll::Pending;
-                }
-            };
+            let written = ready!(Pin::new(raw).poll_write(cx, &self.pending))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.pending.advance(written);
         }
-        self.note_stall(false);
         Poll::Ready(Ok(()))
     }
 
@@ -432,7 +425,9 @@ impl AsyncWrite for Stream {
         if this.closing {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        match this.drain(cx) {
+        let drained = this.drain(cx);
+        this.note_stall(drained.is_pending());
+        match drained {
             Poll::Pending => return this.wait(cx),
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) => {}
@@ -444,7 +439,9 @@ impl AsyncWrite for Stream {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.broken()?;
-        match this.deliver(cx) {
+        let delivered = this.deliver(cx);
+        this.note_stall(delivered.is_pending());
+        match delivered {
             Poll::Pending => this.wait(cx),
             Poll::Ready(result) => Poll::Ready(result),
         }
