@@ -6,15 +6,13 @@
 //! - Nothing of the search is left when it ends, also when it is dropped.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mdns_sd::{ResolvedService, ServiceDaemon, ServiceEvent};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::client::{Endpoint, EndpointError, EndpointSource};
+use crate::client::{Endpoint, EndpointError};
 
 /// The type of service of a hub's core (HP 1.11).
 pub const SERVICE_TYPE: &str = "_hiveot._tcp.local.";
@@ -32,8 +30,12 @@ pub const PATIENCE: Duration = Duration::from_millis(2500);
 const MAX_URL_BYTES: usize = 256;
 /// The most answers that are looked at in one search.
 const MAX_ANSWERS: usize = 64;
-/// How long the search may take to end.
-const GOODBYE: Duration = Duration::from_millis(200);
+/// The most places that a search gives: the first answer may be of somebody who only wants to be in the way (T27).
+pub const MAX_PLACES: usize = 8;
+/// How often the end of a search is told to a library that is too busy to hear of it.
+const END_TRIES: u32 = 100;
+/// How long between two of these.
+const END_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a core says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -72,6 +74,12 @@ pub enum RefusedRecord {
     /// Neither URL nor address.
     #[error("it has no address")]
     NoAddress,
+    /// The address contains what no address of a hub does: control characters, a login, or others than a name's.
+    #[error("its address is no plain one")]
+    NotPlain,
+    /// An address that no single machine has, as `0.0.0.0`.
+    #[error("its address is none of a machine")]
+    NoMachine,
 }
 
 /// Where the core of a record is (HP 1.11): what `rawurl` says, else its first address, IPv4 before IPv6, else its name.
@@ -87,7 +95,7 @@ pub fn place(record: &Record) -> Result<Endpoint, RefusedRecord> {
             .ok()
             .filter(|text| !text.contains('='))
     };
-    if let Some(core) = value(CORE_KEY).filter(|core| *core != MQTT) {
+    if let Some(core) = value(CORE_KEY).filter(|core| !core.is_empty() && *core != MQTT) {
         return Err(RefusedRecord::OtherCore {
             core: core
                 .chars()
@@ -103,17 +111,38 @@ pub fn place(record: &Record) -> Result<Endpoint, RefusedRecord> {
         Some(url) => url.to_owned(),
         None => address_of(record).ok_or(RefusedRecord::NoAddress)?,
     };
-    if url.contains(|letter: char| letter.is_control()) {
-        return Err(RefusedRecord::NoAddress);
+    if url.contains('@') && !url.starts_with("unix:") || !url.bytes().all(|b| b.is_ascii_graphic())
+    {
+        return Err(RefusedRecord::NotPlain);
     }
     match url.parse()? {
         Endpoint::Unix(_) | Endpoint::Abstract(_) => Err(RefusedRecord::Local),
-        place @ Endpoint::Tls { .. } => Ok(place),
+        Endpoint::Tls { host, port } => machine(host, port),
+    }
+}
+
+/// The place, if its host may be one machine's.
+fn machine(host: String, port: u16) -> Result<Endpoint, RefusedRecord> {
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let is_for_many = |address: IpAddr| match address {
+        IpAddr::V4(v4) => v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
+    };
+    match host.parse::<IpAddr>() {
+        Ok(address) if is_for_many(address) => Err(RefusedRecord::NoMachine),
+        Err(_) if !host.bytes().all(is_of_name) => Err(RefusedRecord::NotPlain),
+        Ok(_) | Err(_) => Ok(Endpoint::Tls { host, port }),
     }
 }
 
 fn address_of(record: &Record) -> Option<String> {
+    // By a link-local address alone nobody can be reached.
+    let is_of_use = |address: &IpAddr| match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+    };
     let mut addresses = record.addresses.clone();
+    addresses.retain(is_of_use);
     addresses.sort();
     let v4 = addresses.iter().find(|address| address.is_ipv4());
     let host = match v4.or(addresses.first()) {
@@ -125,125 +154,149 @@ fn address_of(record: &Record) -> Option<String> {
         .then(|| format!("tcp://{host}:{}", record.port))
 }
 
-/// Looks for a hub for at most `within`; the first that can be used wins. None when there is none, or when this machine has
-/// no network to look in.
+/// Why there is no hub on the network to be tried.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NotFound {
+    /// The library cannot search.
+    #[error("the network cannot be searched for a hub: {0}")]
+    NoSearch(String),
+    /// Nobody answered.
+    #[error("no hub announces itself on the network")]
+    Nobody,
+    /// Those who answered are of no use; who they are and why, at most [`MAX_PLACES`].
+    #[error("no hub on the network can be used: {}", .0.join("; "))]
+    Refused(Vec<String>),
+}
+
+/// Looks for a hub for at most `within`; the first that can be used wins.
+///
+/// # Errors
+/// There is none.
 ///
 /// # Cancel safety
 /// When dropped, the search ends.
-pub async fn find(within: Duration) -> Option<Endpoint> {
-    let until = Instant::now() + within;
-    let search = Search::begin()
-        .map_err(|error| tracing::debug!(%error, "no search for a hub on the network"))
-        .ok()?;
-    let found = tokio::time::timeout_at(until, search.first_place()).await;
-    search.end().await;
-    found.ok().flatten()
-}
-
-/// Looks for a hub whenever a connection is tried; what is found is tried from the next attempt on.
-///
-/// Invariant: one search at a time, so that attempts that follow each other fast cost no more.
-#[derive(Debug, Default)]
-pub struct Seeker {
-    found: Mutex<Option<Endpoint>>,
-    seeking: AtomicBool,
-}
-
-impl Seeker {
-    /// What was found last.
-    #[must_use]
-    pub fn found(&self) -> Option<Endpoint> {
-        self.lock().clone()
-    }
-
-    /// The places of `usual`, and what is found; looked for only while `may` says so, as a search asks the whole network.
-    /// To be asked inside a runtime.
-    #[must_use]
-    pub fn beside(
-        self: &Arc<Self>,
-        usual: EndpointSource,
-        may: impl Fn() -> bool + Send + Sync + 'static,
-    ) -> EndpointSource {
-        let seeker = Arc::clone(self);
-        Arc::new(move || {
-            let mut places = usual();
-            places.extend(seeker.found());
-            if may() && !seeker.seeking.swap(true, Ordering::AcqRel) {
-                tokio::spawn(Arc::clone(&seeker).seek());
-            }
-            places
-        })
-    }
-
-    async fn seek(self: Arc<Self>) {
-        if let Some(place) = find(PATIENCE).await {
-            let before = self.lock().replace(place.clone());
-            if before.as_ref() != Some(&place) {
-                tracing::info!("there is a hub on the network at {place}; it is tried");
-            }
-        }
-        self.seeking.store(false, Ordering::Release);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Endpoint>> {
-        // Replaced in one step, so whole even when a holder panicked.
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+pub async fn find(within: Duration) -> Result<Endpoint, NotFound> {
+    let mut search = Search::begin(within)?;
+    match search.next().await {
+        Some(place) => Ok(place),
+        None => Err(search.why_none()),
     }
 }
 
-/// A search that goes on; ends with it.
-struct Search {
+/// A search that goes on; ends when it is dropped.
+pub struct Search {
     daemon: ServiceDaemon,
     events: mdns_sd::Receiver<ServiceEvent>,
+    until: Instant,
+    answers: usize,
+    given: Vec<Endpoint>,
+    refused: Vec<String>,
 }
 
 impl Search {
-    fn begin() -> mdns_sd::Result<Search> {
-        let daemon = ServiceDaemon::new()?;
+    /// Asks the network. Answers are awaited for `within` from now on.
+    ///
+    /// # Errors
+    /// [`NotFound::NoSearch`]. A machine without a network is no error: nobody answers then.
+    pub fn begin(within: Duration) -> Result<Search, NotFound> {
+        let failed = |error: mdns_sd::Error| NotFound::NoSearch(error.to_string());
+        let daemon = ServiceDaemon::new().map_err(failed)?;
         // A look of a second needs no look at new interfaces.
         let events = daemon
             .set_ip_check_interval(0)
             .and_then(|()| daemon.browse(SERVICE_TYPE));
         match events {
-            Ok(events) => Ok(Search { daemon, events }),
+            Ok(events) => Ok(Search {
+                daemon,
+                events,
+                until: Instant::now() + within,
+                answers: 0,
+                given: Vec::new(),
+                refused: Vec::new(),
+            }),
             Err(error) => {
-                let _ = daemon.shutdown();
-                Err(error)
+                end(&daemon);
+                Err(failed(error))
             }
         }
     }
 
-    async fn first_place(&self) -> Option<Endpoint> {
-        let mut answers = 0;
-        while let Ok(event) = self.events.recv_async().await {
+    /// The next hub that can be tried, each place once, at most [`MAX_PLACES`]; none = the time is over, or there were too
+    /// many answers.
+    ///
+    /// # Cancel safety
+    /// Safe: the next call goes on.
+    pub async fn next(&mut self) -> Option<Endpoint> {
+        while self.answers < MAX_ANSWERS && self.given.len() < MAX_PLACES {
+            let event = tokio::time::timeout_at(self.until, self.events.recv_async()).await;
+            // The library closes the channel when there are more answers than anybody needs.
+            let Ok(Ok(event)) = event else { return None };
             let ServiceEvent::ServiceResolved(service) = event else {
                 continue;
             };
-            answers += 1;
+            self.answers += 1;
             match place(&record_of(&service)) {
-                Ok(place) => return Some(place),
-                Err(refused) => {
-                    tracing::debug!(%refused, "a hub on the network is not used");
+                Ok(place) if self.given.contains(&place) => {}
+                Ok(place) => {
+                    self.given.push(place.clone());
+                    return Some(place);
                 }
-            }
-            if answers == MAX_ANSWERS {
-                return None;
+                Err(refused) => self.refuse(&service, &refused),
             }
         }
         None
     }
 
-    async fn end(&self) {
-        if let Ok(ended) = self.daemon.shutdown() {
-            let _ = tokio::time::timeout(GOODBYE, ended.recv_async()).await;
+    /// Why [`Search::next`] gave nothing.
+    #[must_use]
+    pub fn why_none(self) -> NotFound {
+        if self.refused.is_empty() {
+            NotFound::Nobody
+        } else {
+            NotFound::Refused(self.refused.clone())
+        }
+    }
+
+    fn refuse(&mut self, service: &ResolvedService, refused: &RefusedRecord) {
+        let name = service.fullname.split("._hiveot.").next();
+        let name = name.unwrap_or_default().chars();
+        let name: String = name
+            .filter(|letter| !letter.is_control())
+            .take(63)
+            .collect();
+        let text = format!("'{name}': {refused}");
+        if self.refused.len() < MAX_PLACES && !self.refused.contains(&text) {
+            self.refused.push(text);
         }
     }
 }
 
 impl Drop for Search {
     fn drop(&mut self) {
-        // An error is that it has ended.
-        let _ = self.daemon.shutdown();
+        end(&self.daemon);
+    }
+}
+
+/// Has the library's thread end. It hears of it at once unless its queue of orders is full, as in a flood of answers; then a
+/// thread of its own tells it again, as nobody may wait here.
+fn end(daemon: &ServiceDaemon) {
+    let is_told = |daemon: &ServiceDaemon| !matches!(daemon.shutdown(), Err(mdns_sd::Error::Again));
+    if is_told(daemon) {
+        return;
+    }
+    let daemon = daemon.clone();
+    let told = std::thread::Builder::new()
+        .name("mdns_end".to_owned())
+        .spawn(move || {
+            for _ in 0..END_TRIES {
+                std::thread::sleep(END_PAUSE);
+                if is_told(&daemon) {
+                    return;
+                }
+            }
+        });
+    if let Err(error) = told {
+        tracing::warn!(%error, "a search for a hub goes on in the background");
     }
 }
 
@@ -304,11 +357,11 @@ mod tests {
             let record = record(&[("rawurl", dropped)]);
             assert_eq!(shown(&record), "mqtts://10.0.0.3:8883");
         }
-        let mut v6 = record(&[]);
+        let mut v6 = record(&[("core", Some(""))]);
         v6.addresses.retain(IpAddr::is_ipv6);
-        assert_eq!(shown(&v6), "mqtts://[fe80::1]:8883");
-        v6.addresses.clear();
         assert_eq!(shown(&v6), "mqtts://box.local:8883");
+        v6.addresses.push("2001:db8::1".parse().unwrap());
+        assert_eq!(shown(&v6), "mqtts://[2001:db8::1]:8883");
     }
 
     #[test]
@@ -322,6 +375,14 @@ mod tests {
             "nats://10.0.0.1:4222",
             "tcp://joe:secret@10.0.0.1:8883",
             "tcp://10.0.0.1:8883\u{1b}[2J",
+            "tcp://joe@10.0.0.1:8883",
+            "tcp://h\u{fc}b:8883",
+            "tcp://hub%0a:8883",
+            "tcp://0.0.0.0:8883",
+            "tcp://[::]:8883",
+            "tcp://224.0.0.251:8883",
+            "tcp://255.255.255.255:8883",
+            "tcp://10.0.0.1:0",
             "",
             &long,
         ] {
@@ -331,6 +392,24 @@ mod tests {
         let nats = place(&record(&[("core", Some("nats"))])).unwrap_err();
         assert!(nats.to_string().contains("only mqtt"), "{nats}");
         assert_eq!(place(&Record::default()), Err(RefusedRecord::NoAddress));
+    }
+
+    #[test]
+    fn the_golden_record_is_a_place() {
+        let all = crate::vectors::file("auth-events.json");
+        let all: Vec<serde_json::Value> = serde_json::from_str(&all).unwrap();
+        let vector = all.iter().find(|one| one["vector"] == "dns-sd").unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let kind = format!("{}.{}.", text(&vector["type"]), text(&vector["domain"]));
+        assert_eq!(kind, SERVICE_TYPE);
+        let mut record = record(&[]);
+        for entry in vector["txt"].as_array().unwrap() {
+            let entry = text(entry);
+            let (key, value) = entry.split_once('=').unwrap();
+            let value = Some(value.as_bytes().to_vec());
+            record.text.push((key.to_owned(), value));
+        }
+        assert_eq!(shown(&record), "mqtts://192.168.1.10:8883");
     }
 
     proptest! {

@@ -3,13 +3,35 @@
 use crate::hub::{Home, Hub, eventually};
 use crate::means::{is_root, left_out};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 /// One address, no route, and a neighbour.
 const NETWORK: &str = "ip link set lo up && ip link add lan type veth peer name peer && ip link set peer up \
     && ip address add 10.9.8.1/24 dev lan && ip link set lan multicast on up";
+
+/// A core that is announced.
+const CORE: &str = "mqttserver: {port: 0, wsPort: 0, inMemUDSName: \"\"}\n";
+
+/// Prints what comes and goes on the network as another maker's library sees it.
+const WATCHER: &str = r#"
+import json, sys, zeroconf
+KIND = "_hiveot._tcp.local."
+class Listener(zeroconf.ServiceListener):
+    def add_service(self, zc, kind, name):
+        info = zc.get_service_info(kind, name, 10000)
+        text = sorted(f"{k.decode()}={v.decode()}" for k, v in info.properties.items())
+        said = [name, info.server, info.port, info.parsed_addresses(), text]
+        print("came", json.dumps(said), flush=True)
+    def remove_service(self, zc, kind, name):
+        print("went", name, flush=True)
+    def update_service(self, zc, kind, name):
+        pass
+zeroconf.ServiceBrowser(zeroconf.Zeroconf(), KIND, Listener())
+sys.stdin.read()
+"#;
 
 fn private_network() -> Command {
     let mut command = Command::new("unshare");
@@ -69,6 +91,30 @@ fn operator(of: &Hub, ca: &Path) -> Home {
     home
 }
 
+/// Ends with it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A core of another home that is announced in the hub's network.
+fn rogue_core(of: &Hub) -> (Running, Home) {
+    let home = Home::empty();
+    fs::write(home.path("config/mqttcore.yaml"), CORE).unwrap();
+    let mut command = inside(of);
+    command.arg(home.path("bin/mqttcore")).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let running = Running(command.spawn().unwrap());
+    eventually("the other core is up", || {
+        home.path("run/mqttcore.url").exists().then_some(())
+    });
+    (running, home)
+}
+
 #[test]
 fn a_hub_is_found_on_the_network_and_trusted_only_by_its_ca() {
     if !has_private_networks() {
@@ -79,8 +125,7 @@ fn a_hub_is_found_on_the_network_and_trusted_only_by_its_ca() {
         return;
     }
     let home = Home::new("corebin: mqttcore\n");
-    let core = "mqttserver: {port: 0, wsPort: 0, inMemUDSName: \"\"}\n";
-    fs::write(home.path("config/mqttcore.yaml"), core).unwrap();
+    fs::write(home.path("config/mqttcore.yaml"), CORE).unwrap();
     let hub = up_in_network(home);
     let url = fs::read_to_string(hub.path("run/mqttcore.url")).unwrap();
     assert!(url.starts_with("tcp://10.9.8.1:"), "without a route: {url}");
@@ -99,6 +144,16 @@ fn a_hub_is_found_on_the_network_and_trusted_only_by_its_ca() {
             .unwrap()
             .contains("mqttcore")
     );
+
+    // Another core on the network, of another CA, cannot get in the way, whoever answers first.
+    let rogue = rogue_core(&hub);
+    for _ in 0..4 {
+        let output = beside(&hub, &friend.path("bin/hubcli"), &["ls"]);
+        assert!(output.status.success(), "{output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(told, expected);
+    }
+    drop(rogue);
 
     // A hub of another CA gets to know nothing: its core sees no login.
     let elsewhere = friend.path("elsewhere");
@@ -128,8 +183,7 @@ fn a_launcher_without_a_core_works_for_a_hub_that_it_finds() {
         return;
     }
     let home = Home::new("corebin: mqttcore\nautostart: []\n");
-    let core = "mqttserver: {port: 0, wsPort: 0, inMemUDSName: \"\"}\n";
-    fs::write(home.path("config/mqttcore.yaml"), core).unwrap();
+    fs::write(home.path("config/mqttcore.yaml"), CORE).unwrap();
     let hub = up_in_network(home);
     let east = operator(&hub, &hub.path("certs/caCert.pem"));
     east.plugin("worker", "echo \"at $HIVEOT_SERVER\"; exec sleep 1000");
@@ -152,4 +206,41 @@ fn a_launcher_without_a_core_works_for_a_hub_that_it_finds() {
     );
     east.down();
     hub.down();
+}
+
+#[test]
+fn the_record_is_as_other_libraries_expect_it_and_is_taken_back() {
+    let python = Command::new("python3")
+        .args(["-c", "import zeroconf"])
+        .stderr(Stdio::null())
+        .status();
+    if !has_private_networks() || !python.is_ok_and(|status| status.success()) {
+        left_out(
+            "the record as others see it",
+            "no private network can be made, or python's zeroconf is missing",
+        );
+        return;
+    }
+    let home = Home::new("corebin: mqttcore\nautostart: []\n");
+    fs::write(home.path("config/mqttcore.yaml"), CORE).unwrap();
+    let hub = up_in_network(home);
+    let url = fs::read_to_string(hub.path("run/mqttcore.url")).unwrap();
+    let port = url.rsplit(':').next().unwrap();
+    let mut command = inside(&hub);
+    command
+        .args(["python3", "-c", WATCHER])
+        .stdin(Stdio::piped());
+    command.stdout(Stdio::piped());
+    let mut watcher = Running(command.spawn().unwrap());
+    let lines = watcher.0.stdout.take().unwrap();
+    let mut lines = BufReader::new(lines).lines();
+    let hostname = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    let came = lines.next().unwrap().unwrap();
+    let expected = format!(
+        "came [\"mqttcore._hiveot._tcp.local.\", \"{hostname}.local.\", {port}, [\"10.9.8.1\"], [\"core=mqtt\", \"rawurl={url}\"]]"
+    );
+    assert_eq!(came, expected);
+    hub.down();
+    let went = lines.next().unwrap().unwrap();
+    assert_eq!(went, "went mqttcore._hiveot._tcp.local.");
 }

@@ -7,14 +7,16 @@ use super::cli::Cli;
 use super::code::ExitCode;
 use super::exit::Failure;
 use super::people::AskAuth;
+use crate::app::config;
 use crate::app::paths::Folders;
-use bus::client::{self, CallError, Client, Endpoint, Incoming, Options, Status};
-use bus::discovery;
+use bus::client::{self, CallError, Client, Endpoint, Incoming, Network, Options, Status};
 use bus::hub;
 use bus::rpc::{Reply, Request};
 use bus::topics::{MessageKind, Topic};
 use bus::wire::{AUTH, LAUNCHER, MANAGE, NameArgs, READ};
 use std::cell::Cell;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -54,10 +56,6 @@ impl Session {
         folders: &Folders,
         filters: Vec<String>,
     ) -> Result<Self, Failure> {
-        let endpoints = match cli.server.as_deref().filter(|url| !url.is_empty()) {
-            Some(url) => hub::only(server(url)?),
-            None => hub::endpoints(&folders.run, None),
-        };
         // Also proves that the login can be part of a file name.
         address(MANAGE, "list", &cli.login)?;
         let mut options = Options::new(
@@ -65,25 +63,20 @@ impl Session {
             Vec::new(),
             hub::credentials(&folders.certs, &cli.login),
         );
-        options.endpoints = endpoints;
         options.subscriptions = filters;
-        let mut connected = client::connect_once(options.clone(), CONNECT_TIMEOUT).await;
-        if let Err(error) = &connected
-            && error.is_silence()
-            && cli.server.as_deref().unwrap_or_default().is_empty()
-            && !has_core(folders)
-        {
-            let Some(place) = discovery::find(discovery::PATIENCE).await else {
-                return Err(nobody_anywhere());
-            };
-            told_found(&place);
-            options.endpoints = hub::only(place);
-            connected = client::connect_once(options, CONNECT_TIMEOUT).await;
+        match cli.server.as_deref().filter(|url| !url.is_empty()) {
+            Some(url) => options.endpoints = hub::only(server(url)?),
+            None => {
+                options.endpoints = hub::endpoints(&folders.run, None);
+                options.network = Some(network(folders));
+            }
         }
-        let (client, incoming) = connected.map_err(|error| {
-            let text = format!("no Hub connection: {error}");
-            Failure::new(ExitCode::NoConnection, text, error.hint())
-        })?;
+        let (client, incoming) = client::connect_once(options, CONNECT_TIMEOUT)
+            .await
+            .map_err(|error| {
+                let text = format!("no Hub connection: {error}");
+                Failure::new(ExitCode::NoConnection, text, error.hint())
+            })?;
         if cli.loginfo {
             told_where(&client, &cli.login);
         }
@@ -282,17 +275,24 @@ pub(super) fn failure_of(error: &CallError) -> Failure {
     Failure::new(exit, error.to_string(), hint)
 }
 
-/// Whether this home has, or had, a core of its own. While that is down nobody is to be led to another hub (T27).
-fn has_core(folders: &Folders) -> bool {
-    folders.run.join(hub::SOCKET).exists() || folders.stores.join("auth").exists()
+/// How the network is searched for a hub.
+fn network(folders: &Folders) -> Network {
+    let folders = folders.clone();
+    Network {
+        may_search: Arc::new(move || !has_core(&folders)),
+        used: Arc::new(told_found),
+    }
 }
 
-fn nobody_anywhere() -> Failure {
-    Failure::new(
-        ExitCode::NoConnection,
-        "no Hub connection: no hub listens on this machine, and none was found on the network",
-        "start the launcher, or name the hub: --server mqtts://HOST:8883",
-    )
+/// Whether this home has, or had, a core of its own, or names another's place. While that is down nobody is to be led to
+/// another hub (T27).
+fn has_core(folders: &Folders) -> bool {
+    let has_left = |path: PathBuf| path.exists();
+    has_left(folders.run.join(hub::SOCKET))
+        || has_left(folders.run.join(hub::BUS_URL_FILE))
+        || has_left(folders.stores.join("auth"))
+        // Whose configuration cannot be read may have named one.
+        || config::load(folders).map_or(true, |config| config.core.is_some())
 }
 
 #[expect(

@@ -22,15 +22,13 @@ use actors::prepare::{
     ClientCertificates, Credentials, DiskPreparer, OwnLogin, PlainCore, PrepareConfig,
 };
 use anyhow::{Context, anyhow};
-use bus::client::{Client, Endpoint, Options, connect_forever};
-use bus::discovery::Seeker;
+use bus::client::{Client, Endpoint, Network, Options, connect_forever};
 use bus::topics::rpc_filter;
 use bus::wire::{MANAGE, READ};
 use creds::ca::ClientLife;
-use creds::files::CA_CERT;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -292,7 +290,7 @@ enum Places {
     /// Where a core of a hub's own folders is.
     Usual,
     /// There, or where the network says that there is a hub: we run no core, and nobody named one (HP 1.11).
-    Anywhere(Arc<Seeker>),
+    Anywhere(Arc<FoundHub>),
     /// There and nowhere else.
     Only(Endpoint),
     /// There, at a core that we run and that knows logins by their certificates only.
@@ -317,6 +315,28 @@ impl Places {
     }
 }
 
+/// The hub that was found on the network and let us log in last.
+#[derive(Debug, Default)]
+struct FoundHub(Mutex<Option<Endpoint>>);
+
+impl FoundHub {
+    fn get(&self) -> Option<Endpoint> {
+        self.lock().clone()
+    }
+
+    fn set(&self, place: &Endpoint) {
+        let before = self.lock().replace(place.clone());
+        if before.as_ref() != Some(place) {
+            tracing::info!("using the hub at {place}, found on the network");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Endpoint>> {
+        // Replaced in one step, so whole even when a holder panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 fn options(folders: &Folders, places: &Places) -> Options {
     let me = &folders.client_id;
     let credentials = match places {
@@ -331,12 +351,13 @@ fn options(folders: &Folders, places: &Places) -> Options {
     options.endpoints = match places {
         Places::Only(server) | Places::Plain(server) => bus::hub::only(server.clone()),
         Places::Usual => bus::hub::endpoints(&folders.run, None),
-        Places::Anywhere(seeker) => {
-            // Without these a hub that is found could neither be known nor logged in to.
-            let needed = [CA_CERT.to_owned(), format!("{me}.key")];
-            let needed = needed.map(|file| folders.certs.join(file));
-            let may = move || needed.iter().all(|file| file.exists());
-            seeker.beside(bus::hub::endpoints(&folders.run, None), may)
+        Places::Anywhere(found) => {
+            let found = Arc::clone(found);
+            options.network = Some(Network {
+                may_search: Arc::new(|| true),
+                used: Arc::new(move |place| found.set(place)),
+            });
+            bus::hub::endpoints(&folders.run, None)
         }
     };
     options
@@ -407,9 +428,9 @@ fn spawn_config(
     let server: ServerUrl = match places {
         Places::Only(place) | Places::Plain(place) => url_of(place.clone()),
         Places::Usual => url_of(own),
-        Places::Anywhere(seeker) => {
-            let seeker = Arc::clone(seeker);
-            Arc::new(move || Some(seeker.found().as_ref().unwrap_or(&own).to_string()))
+        Places::Anywhere(found) => {
+            let found = Arc::clone(found);
+            Arc::new(move || Some(found.get().unwrap_or_else(|| own.clone()).to_string()))
         }
     };
     SpawnConfig {

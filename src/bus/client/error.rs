@@ -3,6 +3,7 @@
 //! Invariant: every text names the place and the cause; [`ConnectError::hint`] says the way out.
 
 use super::Endpoint;
+use crate::discovery::NotFound;
 use crate::rpc;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +38,9 @@ pub enum ConnectError {
     /// There is no place to try.
     #[error("no address of a hub is known")]
     NoEndpoint,
+    /// Nor is there any on the network.
+    #[error(transparent)]
+    NotFound(NotFound),
     /// The credentials cannot be had; the text says why.
     #[error("{0}")]
     Credentials(String),
@@ -184,12 +188,11 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether nobody listens at any place that was tried.
-    #[must_use]
-    pub fn is_silence(&self) -> bool {
-        let all_silent = |errors: &[ConnectError]| errors.iter().all(ConnectError::is_silence);
+    /// Whether no hub of ours was there: nobody listens, or whoever has the name that all hubs of a machine share does not
+    /// know us.
+    pub(super) fn is_silence(&self) -> bool {
         matches!(self, ConnectError::NobodyListens { .. })
-            || matches!(self, ConnectError::Several(errors) if all_silent(errors))
+            || self.is_refusal_by_whoever_has_the_name()
     }
 
     /// What the operator can do about it.
@@ -203,6 +206,9 @@ impl ConnectError {
             | ConnectError::NobodyListens { .. }
             | ConnectError::Several(_) => {
                 "is the launcher running? start it, or name the hub with --home or --server; if it runs, logs/core.log tells why the core does not"
+            }
+            ConnectError::NotFound(_) => {
+                "start the launcher of this home, or name the hub: --server mqtts://HOST:8883 or --home; a core announces itself unless its enableMDNS is false, and only within its own network"
             }
             ConnectError::Credentials(_) => {
                 "the core writes the credentials when it starts first (logs/core.log tells whether it could); are --home and --login right, and may this user read them?"
@@ -288,6 +294,7 @@ impl ConnectError {
                 .max_by_key(|error| error.rank())
                 .map_or(self, ConnectError::most_telling),
             ConnectError::NoEndpoint
+            | ConnectError::NotFound(_)
             | ConnectError::Credentials(_)
             | ConnectError::NobodyListens { .. }
             | ConnectError::Unreachable { .. }
@@ -322,7 +329,7 @@ impl ConnectError {
         match self {
             ConnectError::NoEndpoint | ConnectError::Several(_) => 0,
             ConnectError::NobodyListens { .. } => 1,
-            ConnectError::Unreachable { .. } => 2,
+            ConnectError::Unreachable { .. } | ConnectError::NotFound(_) => 2,
             ConnectError::Timeout { .. } => 3,
             ConnectError::Closed { .. } => 4,
             ConnectError::NoCa { .. } | ConnectError::BadCa { .. } => 5,

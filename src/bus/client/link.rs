@@ -5,7 +5,8 @@
 
 use super::dial::{classified, dial, mqtt_options, transport};
 use super::handle::Live;
-use super::{ConnectError, Credentials, Endpoint, Incoming, Options, Proof, Refusal};
+use super::{ConnectError, Credentials, Endpoint, Incoming, Network, Options, Proof, Refusal};
+use crate::discovery::{self, Search};
 use crate::topics;
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubAck,
@@ -30,20 +31,66 @@ pub(super) struct Link {
     early: Vec<Publish>,
 }
 
-/// Tries the places in order, within `deadline` for all of them.
+/// The time for a hub that was found on the network: others may be found, too.
+const FOUND_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Tries the places in order, then the network, within `deadline` for all of them.
 pub(super) async fn open(options: &Options, deadline: Duration) -> Result<Link, ConnectError> {
     let credentials = (options.credentials)().map_err(ConnectError::Credentials)?;
-    let began = Instant::now();
+    let attempt = Attempt {
+        options,
+        credentials: &credentials,
+        began: Instant::now(),
+        deadline,
+    };
     let mut errors = Vec::new();
     for endpoint in (options.endpoints)() {
+        match attempt.at(&endpoint, options.attempt_timeout).await {
+            Ok(link) => return Ok(link),
+            Err(error) => errors.extend(error),
+        }
+    }
+    // Only when no hub of ours is there at all: nobody is to be led elsewhere (T27). Without the CA's certificate none that
+    // is found could be known.
+    if let Some(network) = &options.network
+        && credentials.ca_pem.is_some()
+        && errors.iter().all(ConnectError::is_silence)
+        && (network.may_search)()
+    {
+        match attempt.on(network).await {
+            Ok(link) => return Ok(link),
+            Err(more) => errors.extend(more),
+        }
+    }
+    Err(match errors.len() {
+        0 => ConnectError::NoEndpoint,
+        1 => errors.remove(0),
+        _ => ConnectError::Several(errors),
+    })
+}
+
+/// One attempt to connect, at several places.
+struct Attempt<'a> {
+    options: &'a Options,
+    credentials: &'a Credentials,
+    began: Instant,
+    deadline: Duration,
+}
+
+impl Attempt<'_> {
+    /// Tries all proofs at a place. The error that tells most; none = there was no time left.
+    async fn at(
+        &self,
+        endpoint: &Endpoint,
+        timeout: Duration,
+    ) -> Result<Link, Option<ConnectError>> {
         let mut said: Option<ConnectError> = None;
-        for proof in &credentials.proofs {
-            let left = deadline.saturating_sub(began.elapsed());
-            if left.is_zero() {
+        for proof in &self.credentials.proofs {
+            let limit = timeout.min(self.left());
+            if limit.is_zero() {
                 break;
             }
-            let limit = options.attempt_timeout.min(left);
-            let attempt = open_at(options, &credentials, proof, &endpoint);
+            let attempt = open_at(self.options, self.credentials, proof, endpoint);
             let attempted = tokio::time::timeout(limit, attempt).await;
             let error = match attempted.unwrap_or_else(|_| {
                 Err(ConnectError::Timeout {
@@ -63,13 +110,33 @@ pub(super) async fn open(options: &Options, deadline: Duration) -> Result<Link, 
                 break;
             }
         }
-        errors.extend(said);
+        Err(said)
     }
-    Err(match errors.len() {
-        0 => ConnectError::NoEndpoint,
-        1 => errors.remove(0),
-        _ => ConnectError::Several(errors),
-    })
+
+    /// Tries the hubs that the network shows, one after the other: who answers first is not always ours (T27).
+    async fn on(&self, network: &Network) -> Result<Link, Vec<ConnectError>> {
+        let within = discovery::PATIENCE.min(self.left());
+        let mut search =
+            Search::begin(within).map_err(|error| vec![ConnectError::NotFound(error)])?;
+        let mut errors = Vec::new();
+        while let Some(endpoint) = search.next().await {
+            match self.at(&endpoint, FOUND_TIMEOUT).await {
+                Ok(link) => {
+                    (network.used)(&endpoint);
+                    return Ok(link);
+                }
+                Err(error) => errors.extend(error),
+            }
+        }
+        if errors.is_empty() {
+            errors.push(ConnectError::NotFound(search.why_none()));
+        }
+        Err(errors)
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_sub(self.began.elapsed())
+    }
 }
 
 /// Whether another proof of the same login may be taken.
@@ -86,6 +153,7 @@ fn is_about_the_proof(error: &ConnectError) -> bool {
             Refusal::ClientId | Refusal::Busy | Refusal::Other(_) => false,
         },
         ConnectError::NoEndpoint
+        | ConnectError::NotFound(_)
         | ConnectError::Credentials(_)
         | ConnectError::NobodyListens { .. }
         | ConnectError::Unreachable { .. }

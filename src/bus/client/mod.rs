@@ -28,7 +28,8 @@ pub use error::{CallError, ConnectError, Refusal};
 pub use handle::{Client, Status};
 pub use message::{Incoming, IncomingRequest};
 pub use options::{
-    ClientCertificate, CredentialSource, Credentials, EndpointSource, Options, Proof, Token,
+    ClientCertificate, CredentialSource, Credentials, EndpointSource, Network, Options, Proof,
+    Token,
 };
 pub use session::{connect_forever, connect_once};
 

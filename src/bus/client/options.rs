@@ -94,6 +94,15 @@ pub type CredentialSource = Arc<dyn Fn() -> Result<Credentials, String> + Send +
 /// Gives the places to try, in order; asked at each attempt.
 pub type EndpointSource = Arc<dyn Fn() -> Vec<Endpoint> + Send + Sync>;
 
+/// A hub somewhere on the network ([`crate::discovery`]).
+#[derive(Clone)]
+pub struct Network {
+    /// Whether it may be looked for; asked at each attempt.
+    pub may_search: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Told where the hub is that was found and let us log in.
+    pub used: Arc<dyn Fn(&Endpoint) + Send + Sync>,
+}
+
 /// What a session needs to know.
 #[derive(Clone)]
 pub struct Options {
@@ -101,6 +110,8 @@ pub struct Options {
     pub login: String,
     /// Where to try, in order.
     pub endpoints: EndpointSource,
+    /// Where to look when nobody listens at these; none = nowhere.
+    pub network: Option<Network>,
     /// By what the login is proved.
     pub credentials: CredentialSource,
     /// Filters to subscribe to besides the inbox; each must be granted.
@@ -120,6 +131,7 @@ impl Options {
         Options {
             login: login.to_owned(),
             endpoints: Arc::new(move || endpoints.clone()),
+            network: None,
             credentials,
             subscriptions: Vec::new(),
             keep_alive: Duration::from_secs(60),
