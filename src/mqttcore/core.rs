@@ -231,12 +231,12 @@ impl Core {
 
         let own = credentials.profiles(&floor.hub.auth.tokens.validity);
         let identity = Arc::new(Identity::new(places, credentials.into_presence(), clocks)?);
-        let hosts = identity.hosts();
+        let names = identity.names();
         let (doors, ports) = open_ports(&settings.config, identity.front()).await?;
         let socket = settings.socket();
         let local = listen::path(&socket)?;
         let mut core = Core {
-            url: discovery::url(&hosts.borrow(), ports.tls),
+            url: discovery::url(&names.borrow().host, ports.tls),
             floor,
             tasks,
             ports,
@@ -268,7 +268,7 @@ impl Core {
         tokio::task::spawn_blocking(move || atomic::write(&file, url.as_bytes(), 0o644))
             .await
             .map_err(|_| StartError::Interrupted)??;
-        let telling = discovery::tell(hosts, ports.tls, settings.config.announced, url_file);
+        let telling = discovery::tell(names, ports.tls, settings.config.announced, url_file);
         core.telling = Some(tokio::spawn(telling));
         Ok(core)
     }

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use crate::auth::Auth;
 use crate::connections::lock;
 use crate::credentials::{self, CredentialError, Places, Presence};
-use crate::machine;
+use crate::machine::{self, Names};
 use crate::remind;
 use crate::tls::{self, Front, TlsError, Unusable};
 
@@ -98,7 +98,7 @@ pub struct Identity {
     /// The key of the server certificate made here; none = that is another CA's.
     key: Option<PublicKey>,
     front: Arc<Front>,
-    hosts: watch::Sender<String>,
+    names: watch::Sender<Names>,
     in_force: Mutex<InForce>,
 }
 
@@ -122,10 +122,10 @@ impl Identity {
             },
             source,
         })?;
-        let host = machine::names(places.host.as_deref()).host;
+        let names = machine::names(places.host.as_deref());
         Ok(Identity {
             places,
-            hosts: watch::Sender::new(host),
+            names: watch::Sender::new(names),
             key: presence.own_key,
             front: Arc::new(Front::new(config)),
             in_force: Mutex::new(InForce {
@@ -148,10 +148,10 @@ impl Identity {
         &self.front
     }
 
-    /// The host of the core's URL, as it changes.
+    /// Under which names this machine is reached, as they change.
     #[must_use]
-    pub fn hosts(&self) -> watch::Receiver<String> {
-        self.hosts.subscribe()
+    pub fn names(&self) -> watch::Receiver<Names> {
+        self.names.subscribe()
     }
 
     /// By how much a clock that was never set was put forward since the last call, if it was.
@@ -213,9 +213,9 @@ impl Identity {
             self.show(in_force, Some(&ca.cert))?;
         }
         let names = machine::names(places.host.as_deref());
-        self.hosts.send_if_modified(|host| {
-            let is_new = *host != names.host;
-            host.clone_from(&names.host);
+        self.names.send_if_modified(|before| {
+            let is_new = *before != names;
+            before.clone_from(&names);
             is_new
         });
         let found = credentials::presence(&places.server(), &places.files, ca, &names, now);

@@ -16,6 +16,9 @@ const MOST_ADDRESSES: usize = 32;
 pub struct Names {
     /// For the URL.
     pub host: String,
+    /// For those who look for the core on the network: the configured address, or else all of this machine; none on a machine
+    /// without a network.
+    pub addresses: Vec<IpAddr>,
     /// For the certificate.
     pub certificate: ServerNames,
 }
@@ -33,6 +36,13 @@ pub fn names(configured: Option<&str>) -> Names {
     let given = configured.and_then(|host| host.parse::<IpAddr>().ok());
     let others = of_interfaces();
     let own = outbound.or_else(|| others.first().copied());
+    let reached = match given {
+        Some(address) => vec![address],
+        None => {
+            let rest = others.iter().copied().filter(|one| Some(*one) != outbound);
+            outbound.into_iter().chain(rest).collect()
+        }
+    };
     let addresses = outbound.into_iter().chain(given).chain(others);
     let addresses: Vec<IpAddr> = addresses.collect();
     let host = match (configured, own) {
@@ -48,6 +58,7 @@ pub fn names(configured: Option<&str>) -> Names {
         } else {
             host
         },
+        addresses: reached,
         certificate: ServerNames::new(name, &addresses),
     }
 }
