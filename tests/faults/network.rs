@@ -12,6 +12,9 @@ use std::time::Duration;
 const NETWORK: &str = "ip link set lo up && ip link add lan type veth peer name peer && ip link set peer up \
     && ip address add 10.9.8.1/24 dev lan && ip link set lan multicast on up";
 
+/// Another address.
+const MOVE: &str = "ip address add 10.9.9.1/24 dev lan && ip address del 10.9.8.1/24 dev lan";
+
 /// A core that is announced.
 const CORE: &str = "mqttserver: {port: 0, wsPort: 0, inMemUDSName: \"\"}\n";
 
@@ -91,6 +94,15 @@ fn operator(of: &Hub, ca: &Path) -> Home {
     home
 }
 
+/// The hub in the network is not that of the home, and is not looked for.
+fn assert_is_alone(hub: &Hub, home: &Home) {
+    let alone = beside(hub, &home.path("bin/hubcli"), &["ls"]);
+    assert_eq!(alone.status.code(), Some(3), "{alone:?}");
+    let told = String::from_utf8(alone.stderr).unwrap();
+    assert!(told.contains("no hub listens at"), "{told}");
+    assert!(!told.contains("network"), "{told}");
+}
+
 /// Ends with it.
 struct Running(Child);
 
@@ -166,10 +178,22 @@ fn a_hub_is_found_on_the_network_and_trusted_only_by_its_ca() {
     let told = String::from_utf8(refused.stderr).unwrap();
     assert!(told.contains("was not signed by this hub's CA"), "{told}");
 
-    // A home whose own core is down is not led elsewhere (T27).
+    // It is found where the machine is now, with a certificate for that.
+    let moved = inside(&hub).args(["sh", "-c", MOVE]).status();
+    assert!(moved.unwrap().success());
+    let expected = expected.replace("10.9.8.1", "10.9.9.1");
+    eventually("the hub is found at its new address", || {
+        let output = beside(&hub, &friend.path("bin/hubcli"), &["ls"]);
+        (output.stderr == expected.as_bytes()).then_some(())
+    });
+
+    // A home whose own core is down is not led elsewhere (T27), be it that one is configured or that one was there.
+    let file = friend.path("config/launcher.yaml");
+    fs::write(&file, "corebin: mqttcore\n").unwrap();
+    assert_is_alone(&hub, &friend);
+    fs::remove_file(&file).unwrap();
     fs::create_dir_all(friend.path("stores/auth")).unwrap();
-    let alone = beside(&hub, &friend.path("bin/hubcli"), &["ls"]);
-    assert_eq!(alone.status.code(), Some(3), "{alone:?}");
+    assert_is_alone(&hub, &friend);
     hub.down();
 }
 

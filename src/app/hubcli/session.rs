@@ -7,7 +7,6 @@ use super::cli::Cli;
 use super::code::ExitCode;
 use super::exit::Failure;
 use super::people::AskAuth;
-use crate::app::config;
 use crate::app::paths::Folders;
 use bus::client::{self, CallError, Client, Endpoint, Incoming, Network, Options, Status};
 use bus::hub;
@@ -15,7 +14,7 @@ use bus::rpc::{Reply, Request};
 use bus::topics::{MessageKind, Topic};
 use bus::wire::{AUTH, LAUNCHER, MANAGE, NameArgs, READ};
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -291,8 +290,24 @@ fn has_core(folders: &Folders) -> bool {
     has_left(folders.run.join(hub::SOCKET))
         || has_left(folders.run.join(hub::BUS_URL_FILE))
         || has_left(folders.stores.join("auth"))
-        // Whose configuration cannot be read may have named one.
-        || config::load(folders).map_or(true, |config| config.core.is_some())
+        || names_core(&folders.config.join(format!("{LAUNCHER}.yaml")))
+}
+
+/// Whether a configuration of a launcher names a core that it runs. One that cannot be read may.
+fn names_core(file: &Path) -> bool {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => return error.kind() != std::io::ErrorKind::NotFound,
+    };
+    let Ok(content) = serde_yaml::from_str::<serde_yaml::Value>(&text) else {
+        return true;
+    };
+    let is_given = |key: &str| {
+        content
+            .get(key)
+            .is_some_and(|value| !value.is_null() && value.as_str() != Some(""))
+    };
+    is_given("corebin") || is_given("runtime")
 }
 
 #[expect(
@@ -308,5 +323,31 @@ fn told_where(client: &Client, login: &str) {
     let status = client.status();
     if let Status::Connected { endpoint, .. } = &*status.borrow() {
         eprintln!("connected to {endpoint} as {login}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configured_core_is_seen_before_it_ever_ran() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("launcher.yaml");
+        assert!(!names_core(&file), "there is no configuration");
+        for (text, expected) in [
+            ("", false),
+            ("# corebin: mqttcore\nautostart: []\n", false),
+            ("corebin:\n", false),
+            ("corebin: ''\n", false),
+            ("corebin: mqttcore\n", true),
+            ("runtime: mqttcore\n", true),
+            ("corebin: {bin: mosquitto, auth: certificate}\n", true),
+            ("corebin: [\n", true),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(names_core(&file), expected, "{text}");
+        }
+        assert!(names_core(temp.path()), "it cannot be read");
     }
 }
