@@ -94,6 +94,14 @@ fn operator(of: &Hub, ca: &Path) -> Home {
     home
 }
 
+/// Where the core says it is; that comes a moment after its socket serves.
+fn url_of(hub: &Hub) -> String {
+    let file = hub.path("run/mqttcore.url");
+    eventually("the core says where it is", || {
+        fs::read_to_string(&file).ok()
+    })
+}
+
 /// The hub in the network is not that of the home, and is not looked for.
 fn assert_is_alone(hub: &Hub, home: &Home) {
     let alone = beside(hub, &home.path("bin/hubcli"), &["ls"]);
@@ -139,7 +147,7 @@ fn a_hub_is_found_on_the_network_and_trusted_only_by_its_ca() {
     let home = Home::new("corebin: mqttcore\n");
     fs::write(home.path("config/mqttcore.yaml"), CORE).unwrap();
     let hub = up_in_network(home);
-    let url = fs::read_to_string(hub.path("run/mqttcore.url")).unwrap();
+    let url = url_of(&hub);
     assert!(url.starts_with("tcp://10.9.8.1:"), "without a route: {url}");
 
     let friend = operator(&hub, &hub.path("certs/caCert.pem"));
@@ -219,7 +227,7 @@ fn a_launcher_without_a_core_works_for_a_hub_that_it_finds() {
     for file in ["launcher.token", "launcher.key", "launcher.pub"] {
         fs::copy(hub.path("certs").join(file), east.path("certs").join(file)).unwrap();
     }
-    let url = fs::read_to_string(hub.path("run/mqttcore.url")).unwrap();
+    let url = url_of(&hub);
     let place = url.replace("tcp://", "mqtts://");
     let mut command = inside(&hub);
     command.arg(east.path("bin/launcher"));
@@ -248,7 +256,7 @@ fn the_record_is_as_other_libraries_expect_it_and_is_taken_back() {
     let home = Home::new("corebin: mqttcore\nautostart: []\n");
     fs::write(home.path("config/mqttcore.yaml"), CORE).unwrap();
     let hub = up_in_network(home);
-    let url = fs::read_to_string(hub.path("run/mqttcore.url")).unwrap();
+    let url = url_of(&hub);
     let port = url.rsplit(':').next().unwrap();
     let mut command = inside(&hub);
     command
