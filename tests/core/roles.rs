@@ -5,6 +5,7 @@
 use crate::paho::{Paho, python_or_left_out};
 use crate::server::{Core, Kind};
 use serde_json::json;
+use std::process::{Command, Stdio};
 
 /// A role as the document has it: what it may publish and subscribe, `kind/any` or `kind/self`.
 struct Row {
@@ -226,6 +227,86 @@ fn paho_walks_the_table_over_tls_and_websocket() {
             if code != if granted { 1 } else { 0x87 } {
                 wrong.push(format!(
                     "{:?} subscribes {filter}: {code:#x}, granted should be {granted}",
+                    row.role
+                ));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of the table:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+/// A program of mosquitto on the core's socket, in the name of a row; what it says with `-d`.
+fn mosquitto(core: &Core, program: &str, row: &Row, args: &[String]) -> String {
+    let mut command = Command::new(program);
+    command.args([
+        "-V",
+        "mqttv5",
+        "-d",
+        "-q",
+        "1",
+        "-u",
+        row.login,
+        "-P",
+        core.token(row.login).trim(),
+    ]);
+    command
+        .args(["-i", &format!("{}-1", row.login)])
+        .arg("--unix")
+        .arg(core.socket());
+    let output = command.args(args).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| {
+        panic!("{program}: {error}; this test needs the package mosquitto-clients")
+    });
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn mosquitto_pub_and_sub_walk_the_table() {
+    let core = core_with_everybody();
+    let mut wrong = Vec::new();
+    for row in &TABLE {
+        let filters = subscriptions(row);
+        let mut args = vec!["-E".to_owned()];
+        args.extend(
+            filters
+                .iter()
+                .flat_map(|(filter, _)| ["-t".to_owned(), filter.clone()]),
+        );
+        let said = mosquitto(&core, "mosquitto_sub", row, &args);
+        let (_, codes) = said
+            .split_once("Subscribed (mid: 1): ")
+            .unwrap_or_else(|| panic!("{said}"));
+        let codes: Vec<&str> = codes.lines().next().unwrap().split(", ").collect();
+        assert_eq!(codes.len(), filters.len());
+        for ((filter, granted), code) in filters.iter().zip(codes) {
+            if code != if *granted { "1" } else { "135" } {
+                wrong.push(format!(
+                    "{:?} subscribes {filter}: {code}, granted should be {granted}",
+                    row.role
+                ));
+            }
+        }
+        // A process for each: those that differ by their form only are paho's part.
+        let formed = |topic: &str| {
+            topic.split('/').count() == 5
+                && topic.ends_with(row.login)
+                && !topic.contains("launcher")
+        };
+        for (topic, granted) in publications(row) {
+            if !formed(&topic) {
+                continue;
+            }
+            let args = ["-t", &topic, "-m", "x"].map(str::to_owned);
+            let said = mosquitto(&core, "mosquitto_pub", row, &args);
+            let code = if granted { "RC:0)" } else { "RC:135)" };
+            if !said.contains(code) {
+                wrong.push(format!(
+                    "{:?} publishes {topic}, granted should be {granted}: {said}",
                     row.role
                 ));
             }
