@@ -21,7 +21,7 @@ const THREADS: usize = 4;
 /// What the core may hold in memory afterwards, in bytes.
 const MOST_MEMORY: u64 = 24 * 1024 * 1024;
 /// A client that behaves waits no longer for a reply, meanwhile, on a machine that has other things to do too.
-const MOST_WAIT: Duration = Duration::from_secs(1);
+const MOST_WAIT: Duration = Duration::from_secs(2);
 /// A connection whose client has said its last is closed by then.
 const MOST_CLOSING: Duration = Duration::from_secs(5);
 
