@@ -218,10 +218,13 @@ fn a_launcher_without_a_core_works_for_a_hub_that_it_finds() {
     fs::write(home.path("config/mqttcore.yaml"), CORE).unwrap();
     let hub = up_in_network(home);
     let east = operator(&hub, &hub.path("certs/caCert.pem"));
-    east.plugin("worker", "echo \"at $HIVEOT_SERVER\"; exec sleep 1000");
+    east.plugin(
+        "worker",
+        "echo \"at ${HIVEOT_SERVER-nowhere}\"; exec sleep 0.2",
+    );
     fs::write(
         east.path("config/launcher.yaml"),
-        "logLevel: info\ncreatePluginCred: false\nautostart: [worker]\n",
+        "logLevel: info\ncreatePluginCred: false\nautostart: [worker]\nrestart: {delay: 200ms, maxDelay: 500ms}\n",
     )
     .unwrap();
     for file in ["launcher.token", "launcher.key", "launcher.pub"] {
@@ -235,6 +238,15 @@ fn a_launcher_without_a_core_works_for_a_hub_that_it_finds() {
     eventually(
         &format!("it is connected to {place}\n{}", east.account()),
         || east.log("launcher").contains(&place).then_some(()),
+    );
+    eventually("the plugin is told where the hub is", || {
+        let told = east.log("worker");
+        told.contains(&format!("at {place}\n")).then_some(())
+    });
+    let told = east.log("worker");
+    assert!(
+        !told.contains("at unix:"),
+        "there is no such socket: {told}"
     );
     east.down();
     hub.down();

@@ -430,7 +430,12 @@ fn spawn_config(
         Places::Usual => url_of(own),
         Places::Anywhere(found) => {
             let found = Arc::clone(found);
-            Arc::new(move || Some(found.get().unwrap_or_else(|| own.clone()).to_string()))
+            let socket = folders.run.join(bus::hub::SOCKET);
+            // Who is started while there is none has to look for itself.
+            Arc::new(move || {
+                let own = || socket.exists().then(|| own.to_string());
+                found.get().map(|place| place.to_string()).or_else(own)
+            })
         }
     };
     SpawnConfig {
