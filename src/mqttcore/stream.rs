@@ -366,7 +366,13 @@ impl Stream {
         let Some(raw) = &mut self.raw else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        ready!(Pin::new(&mut *raw).poll_flush(cx))?;
+        // A stream that gathers takes what is written, and stalls here.
+        let flushed = Pin::new(&mut *raw).poll_flush(cx);
+        self.note_stall(flushed.is_pending());
+        ready!(flushed)?;
+        let Some(raw) = &mut self.raw else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
         if self.closing && !self.shut {
             // A client that is gone already has made the shutdown.
             let _ = ready!(Pin::new(raw).poll_shutdown(cx));

@@ -168,3 +168,30 @@ async fn a_cut_wakes_a_stalled_writer_and_reader() {
     connection.cut.cut();
     assert_eq!(writer.await.unwrap(), (true, true));
 }
+
+#[tokio::test]
+async fn a_stall_is_noted_wherever_it_is() {
+    for is_gathering in [false, true] {
+        let (mut client, server) = tokio::io::duplex(16);
+        let limits = Limits::default();
+        let connection = Connections::new(&limits).open(Door::Local, Ipv4Addr::LOCALHOST.into());
+        let raw: Box<dyn Raw> = match is_gathering {
+            false => Box::new(server),
+            true => Box::new(tokio::io::BufWriter::with_capacity(1024, server)),
+        };
+        let numbers = Arc::new(Numbers::new(1, 4096));
+        let mut stream = Stream::new(raw, Arc::clone(&connection), numbers);
+        let writer = tokio::spawn(async move {
+            stream.write_all(&[0xd0; 100]).await.unwrap();
+            stream.flush().await.unwrap();
+            stream
+        });
+        while !connection.backlog.is_behind() {
+            assert!(!writer.is_finished(), "{is_gathering}");
+            tokio::task::yield_now().await;
+        }
+        read_exactly(&mut client, 100).await;
+        let _stream = writer.await.unwrap();
+        assert!(!connection.backlog.is_behind(), "{is_gathering}");
+    }
+}
