@@ -1,6 +1,6 @@
 //! The program: command line, log, signals, exit code (HP 1.3, spec §3).
 //!
-//! Invariant: standard output carries the line of readiness and nothing else.
+//! Invariant: standard output carries the line of readiness, then where the websocket is, and nothing else.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -150,8 +150,8 @@ fn settle_and_run(arguments: Arguments, name: &str) -> Result<(), Failure> {
         })
         .or_else(|| config.log_level.clone());
     start_log(level.as_deref().unwrap_or("warning"));
-    for key in &config.without_effect {
-        tracing::warn!(file = %file.display(), key, "has no effect yet");
+    for (key, why) in &config.without_effect {
+        tracing::warn!("{}: {key} has no effect: {why}", file.display());
     }
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -204,7 +204,10 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         _ = interrupt.recv() => return Ok(()),
     };
     // The Go core's words: who starts it waits for them (HP 1.6).
-    let line = format!("MQTT Hub core started. serverURL={}\n", core.url());
+    let mut line = format!("MQTT Hub core started. serverURL={}\n", core.url());
+    if let Some(url) = core.ws_url() {
+        line.push_str(&format!("Websocket started. serverURL={url}\n"));
+    }
     let mut output = std::io::stdout();
     let _ = output
         .write_all(line.as_bytes())

@@ -1,7 +1,7 @@
 //! `mqttcore.yaml` (HP 1.4): the original's keys.
 //!
 //! Invariants: all that is wrong is told at once, each with its place; an unknown key is an error; a key of the original
-//! that has no effect yet is accepted and named, so that the log can say so.
+//! that has no effect is accepted and named, so that the log can say so, and why.
 
 mod section;
 
@@ -20,6 +20,12 @@ pub const DEFAULT_SOCKET: &str = "/MqttInMemUDSProd";
 pub const DEFAULT_PORT: u16 = 8883;
 /// Port of MQTT in a secure websocket.
 pub const DEFAULT_WS_PORT: u16 = 8884;
+
+const NATS: &str = "this core speaks MQTT only";
+const LOG_FILE: &str =
+    "the core's log goes to standard error, which the launcher keeps in core.log and rotates";
+const DATA_DIR: &str = "the core keeps no messages on disk";
+const NO_START: &str = "a core is a message server with its auth service; leave corebin out of launcher.yaml to start none";
 
 /// A file that cannot be used.
 #[derive(Debug, Error)]
@@ -90,8 +96,8 @@ pub struct Config {
     pub log_level: Option<String>,
     /// `enableMDNS`: whether the network is told where the core is.
     pub announced: bool,
-    /// Keys that were given and have no effect.
-    pub without_effect: Vec<&'static str>,
+    /// Keys that were given and have no effect, in the original either, and why.
+    pub without_effect: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for Config {
@@ -177,7 +183,7 @@ impl Config {
                 .take(key, problems)
                 .filter(|path: &PathBuf| is_given(path));
         }
-        config.ignore(file.anything("natsserver").is_some(), "natsserver");
+        config.ignore(file.anything("natsserver").is_some(), "natsserver", NATS);
         config.announced = file.take("enableMDNS", problems).unwrap_or(true);
         let server = file.part("mqttserver", problems);
         config.decode_server(server, problems);
@@ -206,11 +212,12 @@ impl Config {
             .take("loopbackPort", problems)
             .filter(|port| *port != 0);
         let log_file: Option<PathBuf> = server.take("logFile", problems);
-        self.ignore(log_file.is_some(), "mqttserver.logFile");
+        self.ignore(log_file.is_some(), "mqttserver.logFile", LOG_FILE);
         let data_dir: Option<PathBuf> = server.take("dataDir", problems);
-        self.ignore(data_dir.is_some(), "mqttserver.dataDir");
+        self.ignore(data_dir.is_some(), "mqttserver.dataDir", DATA_DIR);
         let no_start: Option<bool> = server.take("noAutoStart", problems);
-        self.ignore(no_start == Some(true), "mqttserver.noAutoStart");
+        let key = "mqttserver.noAutoStart";
+        self.ignore(no_start == Some(true), key, NO_START);
         let limits = server.part("limits", problems);
         self.decode_limits(limits, problems);
         server.finish(problems);
@@ -297,7 +304,7 @@ impl Config {
             user: days("userTokenValidityDays", default.user),
         };
         let no_start: Option<bool> = auth.take("noAutoStart", problems);
-        self.ignore(no_start == Some(true), "auth.noAutoStart");
+        self.ignore(no_start == Some(true), "auth.noAutoStart", NO_START);
         for (key, to) in [
             ("adminUserKeyFile", &mut self.files.admin_key),
             ("adminUserTokenFile", &mut self.files.admin_token),
@@ -311,10 +318,10 @@ impl Config {
         auth.finish(problems);
     }
 
-    /// Notes a key that has no effect yet.
-    fn ignore(&mut self, is_given: bool, key: &'static str) {
+    /// Notes a key that has no effect.
+    fn ignore(&mut self, is_given: bool, key: &'static str, why: &'static str) {
         if is_given {
-            self.without_effect.push(key);
+            self.without_effect.push((key, why));
         }
     }
 }
@@ -342,7 +349,7 @@ mod tests {
         assert_eq!(config.loopback_port, None);
         assert!(!config.ws_port_may_be_taken);
         assert_eq!(config.abstract_socket.as_deref(), Some("/MqttInMemUDSProd"));
-        assert_eq!(config.without_effect, Vec::<&str>::new());
+        assert_eq!(config.without_effect, []);
     }
 
     #[test]
@@ -385,7 +392,11 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
             }
         );
         assert_eq!(
-            config.without_effect,
+            config
+                .without_effect
+                .iter()
+                .map(|(key, _)| *key)
+                .collect::<Vec<_>>(),
             ["natsserver", "mqttserver.logFile", "mqttserver.dataDir"]
         );
         let off = parse("mqttserver: {inMemUDSName: '', wsPort: 0}\nenableMDNS: false").unwrap();
@@ -393,6 +404,9 @@ auth: {passwordFile: p, encryption: bcrypt, deviceTokenValidityDays: 1, serviceT
         let free = parse("mqttserver: {port: 0, loopbackPort: 1883}").unwrap();
         assert!(free.ws_port_may_be_taken);
         assert_eq!(free.loopback_port, Some(1883));
+        let none = parse("mqttserver: {noAutoStart: true}\nauth: {noAutoStart: yes}").unwrap();
+        let keys = ["mqttserver.noAutoStart", "auth.noAutoStart"];
+        assert_eq!(none.without_effect, keys.map(|key| (key, NO_START)));
         assert!(off.without_effect.is_empty() && !off.announced);
     }
 

@@ -323,6 +323,13 @@ impl Core {
         self.ports.web
     }
 
+    /// Where browsers reach it, where there is a websocket.
+    #[must_use]
+    pub fn ws_url(&self) -> Option<String> {
+        let host = self.url.strip_prefix("tcp://")?.rsplit_once(':')?.0;
+        self.ws_port().map(|port| format!("wss://{host}:{port}"))
+    }
+
     /// Port of MQTT without TLS, for this machine, where there is one.
     #[must_use]
     pub fn loopback_port(&self) -> Option<u16> {

@@ -111,6 +111,7 @@ impl Hub {
     /// # Cancel safety
     /// Some may be left as they were.
     pub async fn rejudge(&self, login: &str, asker: Option<&str>) {
+        self.auth.forget_unless_service(login);
         if self.auth.store.now().get(login).is_none() {
             self.throw_out(login);
             return;

@@ -15,12 +15,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bus::golang::{self, DecodeError, GoValue};
-use bus::wire::{MANAGE_CLIENTS, PROFILE, ROLES};
+use bus::wire::{AUTH, MANAGE_CLIENTS, PROFILE, ROLES};
 use thiserror::Error;
 
 pub use passwords::Passwords;
 pub use tokens::{Tokens, Validity};
 
+use crate::clients::SERVICE;
 use crate::grants::Grants;
 use crate::guesses::Guesses;
 use crate::kept::KeepError;
@@ -258,6 +259,17 @@ impl Auth {
         match self.grants.change_if(change) {
             Some(number) => Ok(self.grants.kept(number).await?),
             None => Ok(()),
+        }
+    }
+
+    /// Forgets what `login` has opened when it is no service any more: it would be open again if it became one.
+    pub fn forget_unless_service(&self, login: &str) {
+        let clients = self.store.now();
+        let is_service = clients
+            .get(login)
+            .is_some_and(|entry| entry.profile.client_type == SERVICE);
+        if !is_service && login != AUTH {
+            self.grants.change_if(|grants| grants.forget(login));
         }
     }
 

@@ -15,6 +15,7 @@ use crate::testing::{Client, Home, connect_packet};
 
 mod identity;
 mod kept;
+mod methods;
 mod slow;
 
 const REFUSED: u8 = 0x86;
@@ -350,6 +351,11 @@ async fn websockets_carry_the_same_as_tls() {
     let mut home = Home::new();
     home.settings.config.ws_port = Some(0);
     let core = home.start().await;
+    let url = core.ws_url().unwrap();
+    assert!(
+        url.starts_with("wss://") && url.ends_with(&core.ws_port().unwrap().to_string()),
+        "{url}"
+    );
     let mut admin = home.client(&core, "admin").await;
     add_user(&mut admin, "joe", "viewer").await;
     let page = Some("https://localhost:8443");

@@ -60,6 +60,19 @@ async fn permissions_of_services_outlive_the_core_and_are_not_doubled() {
     assert_eq!(joe.publish("rpc/svc/cap/x/joe", "").await, 0);
     assert_eq!(joe.publish("rpc/other/cap/x/joe", "").await, DENIED);
     let mut service = Client::connect(&core, "svc", "svc", &token).await.unwrap();
+    // Who becomes a user has opened nothing, also once it is a service again.
+    let mut admin = home.client(&core, "admin").await;
+    for kind in ["user", "service"] {
+        let args = format!(r#"{{"clientID":"svc","profile":{{"clientType":"{kind}"}}}}"#);
+        admin
+            .ask("rpc/auth/manageClients/updateClient", &args)
+            .await;
+        assert_eq!(joe.publish("rpc/svc/cap/x/joe", "").await, DENIED);
+    }
+    service
+        .ask(GRANT, r#"{"capability":"cap","roles":["viewer"]}"#)
+        .await;
+    assert_eq!(joe.publish("rpc/svc/cap/x/joe", "").await, 0);
     let none = r#"{"capability":"cap","roles":[]}"#;
     service.ask(GRANT, none).await;
     assert_eq!(joe.publish("rpc/svc/cap/x/joe", "").await, DENIED);
