@@ -41,6 +41,7 @@ use crate::job::Job;
 use crate::kept::KeepError;
 use crate::limits::Limits;
 use crate::listen::{self, Floor, ListenError};
+use crate::refusals::Refusals;
 use crate::store::{self, Store, StoreError};
 use crate::stream::Numbers;
 use crate::tls;
@@ -432,6 +433,7 @@ fn assemble(auth: Auth, limits: Limits) -> Result<(Arc<Floor>, mpsc::Receiver<Jo
         connections: Connections::new(&limits),
         router: Arc::new(router),
         numbers: Arc::new(Numbers::new(secret, limits.packet_bytes)),
+        refusals: Refusals::default(),
         jobs,
         shared: Mutex::default(),
         limits,

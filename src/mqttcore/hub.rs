@@ -22,7 +22,6 @@ use mqtt5::broker::events::{
 };
 use mqtt5::broker::router::MessageRouter;
 use mqtt5::packet::connect::ConnectPacket;
-use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -33,6 +32,7 @@ use crate::connections::{Connection, Connections, NoRoom, Proof, Why, lock};
 use crate::guesses::TooEarly;
 use crate::job::{Job, Request};
 use crate::limits::Limits;
+use crate::refusals::{Refusal, Refusals};
 use crate::roles::{Asker, fits_login};
 use crate::room::{By, Coming};
 use crate::stream::Numbers;
@@ -51,6 +51,8 @@ pub struct Hub {
     pub router: MessageRouterRef,
     /// The numbers of messages.
     pub numbers: Arc<Numbers>,
+    /// Which refused logins the log hears of.
+    pub refusals: Refusals,
     /// To the auth service.
     pub jobs: mpsc::Sender<Job>,
     /// Every shared filter ever subscribed: the library keeps a counter of each for ever.
@@ -212,6 +214,18 @@ impl Hub {
         }
     }
 
+    fn tell_refusal(&self, connect: &ConnectPacket, refusal: &Refusal) {
+        let Some(kept_back) = self.refusals.note(Instant::now()) else {
+            return;
+        };
+        if kept_back > 0 {
+            tracing::warn!("{kept_back} more logins were refused and are not listed");
+        }
+        let name = connect.username.iter().flat_map(|login| login.chars());
+        let login: String = name.take(64).collect();
+        tracing::warn!(login, reason = %refusal, "login refused");
+    }
+
     /// Whether the password is right; waits until it may be tried.
     async fn fits(
         &self,
@@ -248,54 +262,6 @@ fn still_proves(proof: &Proof, login: &str, clients: &Clients) -> bool {
 
 fn is_token(password: &[u8]) -> bool {
     std::str::from_utf8(password).is_ok_and(|text| token::peek(text.trim()).is_ok())
-}
-
-/// Why a login is refused; for the log, the client only gets the reason code.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("it is no client of this hub")]
-    Unknown,
-    #[error("it gave neither a password nor a certificate in its name")]
-    NoPassword,
-    #[error("wrong password")]
-    Password,
-    #[error("its password or key was replaced while it logged in")]
-    Replaced,
-    #[error("too many wrong passwords of late; it may try again in half a minute")]
-    TooEarly,
-    #[error("it took too long")]
-    Gone,
-    #[error("the token is refused: {0}")]
-    Token(TokenError),
-    #[error("the MQTT client id must be the login, or the login, '-' and more")]
-    ForeignId,
-    #[error("the MQTT client id is in use by another login")]
-    Taken,
-    #[error("it has as many connections as one may have; see mqttserver.limits.connections")]
-    TooMany,
-    #[error("it gave no login")]
-    NoLogin,
-    #[error("MQTT 5 is needed")]
-    Version,
-    #[error("its will has {0} bytes; see mqttserver.limits.willBytes")]
-    Will(usize),
-}
-
-impl Refusal {
-    const fn code(&self) -> ReasonCode {
-        match self {
-            Refusal::Unknown
-            | Refusal::NoPassword
-            | Refusal::Password
-            | Refusal::Replaced
-            | Refusal::Token(_)
-            | Refusal::NoLogin => ReasonCode::BadUsernameOrPassword,
-            Refusal::TooEarly | Refusal::Gone => ReasonCode::ConnectionRateExceeded,
-            Refusal::TooMany | Refusal::Will(_) => ReasonCode::QuotaExceeded,
-            Refusal::ForeignId | Refusal::Taken => ReasonCode::ClientIdentifierNotValid,
-            Refusal::Version => ReasonCode::UnsupportedProtocolVersion,
-        }
-    }
 }
 
 /// The library's questions about one connection.
@@ -358,13 +324,7 @@ impl AuthProvider for Gate {
             Ok(match self.log_in(connect, address.ip()).await {
                 Ok(login) => AuthResult::success_with_user(login),
                 Err(refusal) => {
-                    let login: String = connect
-                        .username
-                        .iter()
-                        .flat_map(|login| login.chars())
-                        .take(64)
-                        .collect();
-                    tracing::warn!(login, reason = %refusal, "login refused");
+                    self.hub.tell_refusal(connect, &refusal);
                     AuthResult::fail(refusal.code())
                 }
             })

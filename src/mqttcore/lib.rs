@@ -31,6 +31,7 @@ pub mod machine;
 mod memory;
 mod metered;
 pub mod packet;
+pub mod refusals;
 mod remind;
 pub mod roles;
 mod room;
