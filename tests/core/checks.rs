@@ -418,7 +418,9 @@ fn connections_that_are_never_used_are_closed_after_ten_seconds() {
     for port in ports {
         all.push(Box::new(TcpStream::connect(("127.0.0.1", port)).unwrap()));
         let mut tls = core.tls(port);
-        tls.conn.complete_io(&mut tls.sock).unwrap();
+        while tls.conn.is_handshaking() {
+            tls.conn.complete_io(&mut tls.sock).unwrap();
+        }
         all.push(Box::new(tls));
     }
     let since = Instant::now();
