@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::connections::lock;
 use crate::limits::Limits;
+use crate::lock::lock;
 
 /// Messages of up to so many bytes are not noted for a connection that keeps up.
 pub const SMALL: usize = 4096;

@@ -10,8 +10,10 @@ use bus::wire::{AUTH, ClientProfile, LAUNCHER};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::credentials::ADMIN;
 use crate::roles::Role;
+
+/// The administrator's login (HP 1.20).
+pub const ADMIN: &str = "admin";
 
 /// The three kinds of clients, as the original writes them.
 pub const DEVICE: &str = "device";

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::auth::Validity;
 use crate::limits::Limits;
+use crate::validity::Validity;
 use section::{Problem, Section, quoted};
 
 /// The abstract socket of the original, without the leading `@` (HP 1.12).

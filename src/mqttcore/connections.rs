@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::backlog::{Backlog, Room};
 use crate::limits::Limits;
+use crate::lock::lock;
 
 /// How long a connection that was asked to leave may take before it is cut.
 pub const LEAVE_GRACE: Duration = Duration::from_millis(100);
@@ -46,11 +47,6 @@ pub enum Door {
     Web,
     /// TCP without TLS from this machine.
     Loopback,
-}
-
-/// Locks, also after a panic elsewhere: what these locks guard is always whole.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Somebody with IPv6 has a whole /64 of addresses.

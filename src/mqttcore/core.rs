@@ -41,9 +41,9 @@ use crate::job::Job;
 use crate::kept::KeepError;
 use crate::limits::Limits;
 use crate::listen::{self, Floor, ListenError};
+use crate::numbers::Numbers;
 use crate::refusals::Refusals;
 use crate::store::{self, Store, StoreError};
-use crate::stream::Numbers;
 use crate::tls;
 use crate::{service, upkeep};
 

@@ -18,7 +18,7 @@ use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::connections::lock;
+use crate::lock::lock;
 use crate::stream::Raw;
 
 /// What is gathered at most before it goes out, in bytes.

@@ -22,14 +22,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use thiserror::Error;
 
-use crate::auth::{AuthError, Validity};
-use crate::clients::{SERVICE, USER};
+use crate::auth::AuthError;
+use crate::clients::{ADMIN, SERVICE, USER};
 use crate::config::KeyFiles;
 use crate::machine::{self, Names};
 use crate::roles::Role;
-
-/// The administrator's login (HP 1.20).
-pub const ADMIN: &str = "admin";
+use crate::validity::Validity;
 
 /// Keys, certificates or tokens that cannot be had.
 #[derive(Debug, Error)]

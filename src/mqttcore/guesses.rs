@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::connections::{lock, network_of};
+use crate::connections::network_of;
 use crate::limits::Limits;
+use crate::lock::lock;
 
 /// Clients, addresses and pairs of both that are remembered.
 const REMEMBERED: usize = 8192;

@@ -28,14 +28,15 @@ use tokio::time::Instant;
 use crate::auth::{Auth, Call};
 use crate::backlog::SMALL;
 use crate::clients::Clients;
-use crate::connections::{Connection, Connections, NoRoom, Proof, Why, lock};
+use crate::coming::{By, Coming};
+use crate::connections::{Connection, Connections, NoRoom, Proof, Why};
 use crate::guesses::TooEarly;
 use crate::job::{Job, Request};
 use crate::limits::Limits;
+use crate::lock::lock;
+use crate::numbers::Numbers;
 use crate::refusals::{Refusal, Refusals};
 use crate::roles::{Asker, fits_login};
-use crate::room::{By, Coming};
-use crate::stream::Numbers;
 
 type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

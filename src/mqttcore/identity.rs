@@ -26,8 +26,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 
 use crate::auth::Auth;
-use crate::connections::lock;
 use crate::credentials::{self, CredentialError, Places, Presence};
+use crate::lock::lock;
 use crate::machine::{self, Names};
 use crate::remind;
 use crate::tls::{self, Front, TlsError, Unusable};

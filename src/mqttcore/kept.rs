@@ -18,7 +18,7 @@ use creds::atomic::{self, AtomicError};
 use thiserror::Error;
 use tokio::sync::{Notify, watch as watched};
 
-use crate::connections::lock;
+use crate::lock::lock;
 use crate::watch;
 
 /// Mode of the files: nobody else's business, as one holds password hashes.

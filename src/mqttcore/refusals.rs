@@ -10,7 +10,7 @@ use creds::token::TokenError;
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use tokio::time::Instant;
 
-use crate::connections::lock;
+use crate::lock::lock;
 
 /// Why a login is refused; for the log, the client only gets the reason code.
 #[derive(Debug, thiserror::Error)]

@@ -14,29 +14,12 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::backlog::{OVERHEAD, Offer, SMALL};
+use crate::coming::{By, Coming};
 use crate::connections::{Connection, LEAVE_GRACE, Why};
 use crate::hub::Hub;
 
 /// After so long without progress a client that is not behind has got what it will get.
 const SLICE: Duration = Duration::from_millis(20);
-
-/// A message before it is routed.
-#[derive(Debug, Clone, Copy)]
-pub struct Coming<'a> {
-    /// Its topic.
-    pub topic: &'a str,
-    /// Who sends it.
-    pub by: By<'a>,
-}
-
-/// Who sends a message.
-#[derive(Debug, Clone, Copy)]
-pub enum By<'a> {
-    /// The client with this MQTT client id: it is the last that came from there.
-    Client(&'a str),
-    /// The core; these are the message's number and size.
-    Core(u64, usize),
-}
 
 impl Hub {
     /// Waits until there is room for a message that is about to be routed.

@@ -15,9 +15,9 @@ use mqtt5::packet::publish::PublishPacket;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::auth::{Answer, Auth, AuthError, Effect};
+use crate::coming::{By, Coming};
 use crate::hub::Hub;
 use crate::job::{Job, Request};
-use crate::room::{By, Coming};
 
 /// How many are worked on.
 const AT_ONCE: usize = 64;

@@ -14,7 +14,6 @@ use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,43 +24,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use crate::backlog::Latest;
 use crate::connections::Connection;
 use crate::memory::Memory;
+use crate::numbers::Numbers;
 use crate::packet::{
     CONNACK, CONNECT, DISCONNECT, Header, Numbered, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL,
-    Parsed, Reply, SUBSCRIBE, Stamp, packet_size_at,
+    Parsed, Reply, SUBSCRIBE, packet_size_at,
 };
 use crate::room;
 
 const READ_CHUNK: usize = 8 * 1024;
 /// How long a refused client may take to read why.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Gives every message of a core its number.
-#[derive(Debug)]
-pub struct Numbers {
-    /// Under which name numbers travel.
-    pub stamp: Stamp,
-    /// The largest packet that is numbered, in bytes.
-    pub max_packet: usize,
-    next: AtomicU64,
-}
-
-impl Numbers {
-    /// Numbers under a random name; packets that are larger than `max_packet` are the library's to refuse.
-    #[must_use]
-    pub fn new(secret: u64, max_packet: usize) -> Self {
-        Numbers {
-            stamp: Stamp::new(secret),
-            max_packet,
-            next: AtomicU64::new(0),
-        }
-    }
-
-    /// The next number.
-    #[must_use]
-    pub fn next(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::Relaxed)
-    }
-}
 
 /// What a byte stream of a client can be.
 pub trait Raw: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {}

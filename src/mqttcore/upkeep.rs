@@ -13,10 +13,10 @@ use creds::UnixTime;
 use creds::clock::Ring;
 use tokio::sync::Notify;
 
-use crate::connections::lock;
 use crate::credentials::Places;
 use crate::hub::Hub;
 use crate::identity::{Identity, LONGEST_PAUSE, Next};
+use crate::lock::lock;
 use crate::machine::{self, Names};
 use crate::sentry::{Sentry, Tiding};
 use crate::watch;

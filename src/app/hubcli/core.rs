@@ -2,11 +2,12 @@
 //!
 //! Invariant: what is said was seen: that the hub is gone, or that it is back.
 
+use super::ask::Ask;
 use super::cli::Deed;
 use super::code::ExitCode;
 use super::exit::Failure;
 use super::say::Said;
-use super::session::{Ask, Session};
+use super::session::Session;
 use super::work::{self, View};
 use std::time::Duration;
 use tokio::time::Instant;

@@ -3,6 +3,7 @@
 //! Invariants: texts and columns of the original come first, what is ours after or to the right of them; every error
 //! ends with what can be done about it; nothing that came over the bus reaches a terminal with control characters.
 
+mod ask;
 mod certs;
 mod cli;
 mod code;

@@ -3,6 +3,7 @@
 //! Invariants: nobody is replaced who is there already; what is said was seen, also where a core accepts what it does not
 //! do (T33); a generated password is shown once, in the answer that it made.
 
+use super::ask::AskAuth;
 use super::cli::{Chosen, NewUser, People};
 use super::exit::Failure;
 use super::say::{Said, escaped};
@@ -24,19 +25,6 @@ const USER: &str = "user";
 const ADMIN: &str = "admin";
 /// When a profile was changed (HP 1.22).
 const UPDATED: &str = "%Y-%m-%d %H:%M:%S.%3f %z";
-
-/// The auth service.
-pub(super) trait AskAuth {
-    /// The login that asks.
-    fn login(&self) -> &str;
-    /// Asks and waits for the answer.
-    async fn ask(
-        &self,
-        capability: &str,
-        method: &str,
-        args: Vec<u8>,
-    ) -> Result<Vec<u8>, CallError>;
-}
 
 /// Where new passwords come from.
 pub(super) trait Passwords {

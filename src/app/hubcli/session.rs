@@ -3,10 +3,10 @@
 //! Invariants: a launcher is asked by its original address first; only when this login may not do that, by `read`. What
 //! changes something is asked once only, and not before somebody has answered.
 
+use super::ask::{Ask, AskAuth};
 use super::cli::Cli;
 use super::code::ExitCode;
 use super::exit::Failure;
-use super::people::AskAuth;
 use crate::app::paths::Folders;
 use bus::client::{self, CallError, Client, Endpoint, Incoming, Network, Options, Status};
 use bus::hub;
@@ -27,12 +27,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_PATIENCE: Duration = Duration::from_millis(250);
 /// To reach the hub and log in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Somebody who answers requests as a launcher does.
-pub(super) trait Ask {
-    /// Asks and waits for the answer.
-    async fn ask(&self, request: &Request) -> Result<Reply, Failure>;
-}
 
 /// A connection to the hub.
 pub(super) struct Session {

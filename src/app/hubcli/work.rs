@@ -3,11 +3,11 @@
 //! Invariants: a command asks, and then says what the launcher answered, never what it hopes; a start that failed is
 //! explained by how the plugin ended.
 
+use super::ask::Ask;
 use super::cli::{Command, Deed};
 use super::code::ExitCode;
 use super::exit::Failure;
 use super::say::{Said, escaped};
-use super::session::Ask;
 use super::table::{self, Style};
 use bus::golang::encode;
 use bus::rpc::{Reply, Request, not_found};

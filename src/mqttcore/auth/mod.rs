@@ -19,7 +19,7 @@ use bus::wire::{AUTH, MANAGE_CLIENTS, PROFILE, ROLES};
 use thiserror::Error;
 
 pub use passwords::Passwords;
-pub use tokens::{Tokens, Validity};
+pub use tokens::Tokens;
 
 use crate::clients::SERVICE;
 use crate::grants::Grants;

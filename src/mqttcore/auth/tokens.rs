@@ -12,43 +12,10 @@ use creds::token::{self, Claims, TokenError};
 use creds::{KeyPair, Secret, UnixTime};
 
 use super::AuthError;
-use crate::clients::{Clients, DEVICE, SERVICE};
+use crate::clients::Clients;
+use crate::validity::Validity;
 
 const DAY: u64 = 24 * 60 * 60;
-
-/// For how many days tokens are good where the profile does not say (T34).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
-    /// Devices.
-    pub device: u32,
-    /// Services.
-    pub service: u32,
-    /// Users.
-    pub user: u32,
-}
-
-impl Default for Validity {
-    /// HP 1.17.
-    fn default() -> Self {
-        Validity {
-            device: 90,
-            service: 365,
-            user: 30,
-        }
-    }
-}
-
-impl Validity {
-    /// Days of a client type; unknown types as users.
-    #[must_use]
-    pub fn days(&self, client_type: &str) -> u32 {
-        match client_type {
-            DEVICE => self.device,
-            SERVICE => self.service,
-            _ => self.user,
-        }
-    }
-}
 
 /// Issues and verifies tokens with the hub's key.
 #[derive(Debug)]
@@ -157,6 +124,7 @@ impl Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clients::SERVICE;
 
     const DAYS: Duration = Duration::from_secs(DAY);
 
