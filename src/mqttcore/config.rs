@@ -5,6 +5,7 @@
 
 mod section;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ const LOG_FILE: &str =
     "the core's log goes to standard error, which the launcher keeps in core.log and rotates";
 const DATA_DIR: &str = "the core keeps no messages on disk";
 const NO_START: &str = "a core is a message server with its auth service; leave corebin out of launcher.yaml to start none";
+
+/// The most bytes of a file that are read, as the launcher has it for its own.
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// A file that cannot be used.
 #[derive(Debug, Error)]
@@ -115,7 +119,7 @@ impl Config {
     /// # Errors
     /// It cannot be read, or something in it is wrong.
     pub fn load(path: &Path) -> Result<Option<Config>, ConfigError> {
-        match std::fs::read_to_string(path) {
+        match read_bounded(path) {
             Ok(text) => Config::parse(path, &text).map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(ConfigError::Read {
@@ -326,6 +330,18 @@ impl Config {
     }
 }
 
+/// The text of a file that is no larger than a configuration can be.
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if u64::try_from(text.len()).is_ok_and(|length| length > MAX_BYTES) {
+        let why = format!("it is larger than {MAX_BYTES} bytes, and no configuration");
+        return Err(std::io::Error::other(why));
+    }
+    Ok(text)
+}
+
 /// An empty path is none, as in the original.
 fn is_given(path: &Path) -> bool {
     !path.as_os_str().is_empty()
@@ -350,6 +366,12 @@ mod tests {
         assert!(!config.ws_port_may_be_taken);
         assert_eq!(config.abstract_socket.as_deref(), Some("/MqttInMemUDSProd"));
         assert_eq!(config.without_effect, []);
+    }
+
+    #[test]
+    fn a_file_that_never_ends_is_not_read_to_its_end() {
+        let error = Config::load(Path::new("/dev/zero")).unwrap_err();
+        assert!(crate::chain(&error).contains("no configuration"), "{error}");
     }
 
     #[test]
