@@ -4,7 +4,8 @@
 //! Invariants:
 //! - What is gathered goes out when the task that runs the library has been polled and waits, whatever it waits for; so
 //!   nothing stays behind.
-//! - Before that, the tasks it woke have their turn: a request is at its receiver before its sender knows that it was taken.
+//! - Whoever has read something waits for one turn more, as the tasks it woke have theirs meanwhile; who only delivers does
+//!   not. So a request is on its way to its receiver before its sender hears that it was taken, and wakes nobody for that.
 //! - No more than [`FULL`] and one packet are gathered; then the library waits for the client as it would without this.
 
 use std::future::Future;
@@ -29,6 +30,8 @@ struct Bottle {
     gathered: BytesMut,
     /// The raw stream may hold some of what it was given.
     unflushed: bool,
+    /// Something was read since this was asked last.
+    has_read: bool,
     failed: Option<io::ErrorKind>,
 }
 
@@ -80,6 +83,7 @@ pub fn cork(raw: Box<dyn Raw>) -> (Corked, Outlet) {
         raw,
         gathered: BytesMut::new(),
         unflushed: false,
+        has_read: false,
         failed: None,
     }));
     let outlet = Outlet {
@@ -94,7 +98,11 @@ impl AsyncRead for Corked {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut lock(&self.bottle).raw).poll_read(cx, buf)
+        let mut bottle = lock(&self.bottle);
+        let before = buf.filled().len();
+        let read = Pin::new(&mut bottle.raw).poll_read(cx, buf);
+        bottle.has_read |= buf.filled().len() > before;
+        read
     }
 }
 
@@ -135,6 +143,11 @@ impl Outlet {
     fn has_gathered(&self) -> bool {
         let bottle = lock(&self.bottle);
         bottle.failed.is_none() && (bottle.unflushed || !bottle.gathered.is_empty())
+    }
+
+    /// Whether something was read since this was asked last.
+    fn has_read(&self) -> bool {
+        std::mem::take(&mut lock(&self.bottle).has_read)
     }
 
     /// A failure is told to the next write; what the client sent before is read all the same.
@@ -200,9 +213,10 @@ impl<F: Future> Future for Uncorking<F> {
         {
             return Poll::Ready(output);
         }
+        let has_read = this.outlet.has_read();
         if !this.outlet.has_gathered() {
             this.is_due = false;
-        } else if this.is_due {
+        } else if this.is_due || !has_read {
             // Both wait for the same socket, and it wakes only who asked last.
             this.outlet.let_out(&mut inner);
             this.is_due = false;
