@@ -1,7 +1,8 @@
 //! The stream between a client and the broker library (crates-mqtt §10, `W`).
 //!
 //! Invariants:
-//! - The library sees every PUBLISH and every will of a client with a number (see [`Stamp`]); the client never sees one.
+//! - The library sees every PUBLISH and every will of a client with a number (see
+//!   [`Stamp`](crate::packet::Stamp)); the client never sees one.
 //! - Of several copies of one message for overlapping subscriptions the client gets the first; the others are answered
 //!   to the library as the client would have done. A copy of higher quality than those before, or one that names its
 //!   subscription, is no duplicate (MQTT 5 §3.3.4); nor is a kept message that comes for a new subscription (§3.8.4).
