@@ -222,7 +222,8 @@ impl CatalogState {
                 .hand(id)
                 .is_some_and(|hand| hand.setting == Setting::Enabled)
         });
-        let listed = self.hub.plans.autostart.iter().cloned();
+        let plans = self.hub.plans();
+        let listed = plans.autostart.iter().cloned();
         let wanted: BTreeSet<PluginId> = listed.chain(by_hand).collect();
         for id in wanted {
             if self.hub.roster.get(&id).is_none() {

@@ -1,8 +1,9 @@
 //! What all actors of a launcher share: ports, plans, roster, and the stage the launcher is in.
 //!
-//! Invariant: nothing in here is changed by hand but the roster's entries and the stage, each in one place.
+//! Invariant: nothing in here is changed but the roster's entries, the stage and the plans, each in one place. Plans are
+//! replaced as a whole; who reads them twice in one decision takes a snapshot ([`Hub::plans`]) first.
 
-use crate::ports::{FileFacts, Inventory, Kind, Meter, Plans, Ports, Renewer};
+use crate::ports::{Configuration, FileFacts, Inventory, Kind, Meter, Plans, Ports, Renewer};
 use crate::seat::{Roster, Seat};
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::path::PathBuf;
@@ -32,8 +33,8 @@ pub struct Hub {
     pub roster: Roster,
     /// What plugins' actors act through.
     pub ports: Ports,
-    /// What the configuration says.
-    pub plans: Plans,
+    /// Reads the configuration again.
+    pub configuration: Arc<dyn Configuration>,
     /// Finds executables.
     pub inventory: Arc<dyn Inventory>,
     /// Measures.
@@ -46,6 +47,8 @@ pub struct Hub {
     pub run_began: Arc<Notify>,
     /// What it is called and where its plugins lie.
     pub node: Node,
+    /// What the configuration says.
+    plans: watch::Sender<Arc<Plans>>,
     stage: watch::Sender<Stage>,
     /// Tells the jitter of one launcher from that of another.
     seed: u64,
@@ -73,8 +76,10 @@ pub enum CoreSetup {
 pub struct HubParts {
     /// See [`Hub::ports`].
     pub ports: Ports,
-    /// See [`Hub::plans`].
+    /// See [`Hub::plans`]; as they are at first.
     pub plans: Plans,
+    /// See [`Hub::configuration`].
+    pub configuration: Arc<dyn Configuration>,
     /// See [`Hub::inventory`].
     pub inventory: Arc<dyn Inventory>,
     /// See [`Hub::meter`].
@@ -103,7 +108,8 @@ impl Hub {
         Arc::new(Hub {
             roster: Roster::default(),
             ports: parts.ports,
-            plans: parts.plans,
+            configuration: parts.configuration,
+            plans: watch::Sender::new(Arc::new(parts.plans)),
             inventory: parts.inventory,
             meter: parts.meter,
             renewer: parts.renewer,
@@ -113,6 +119,25 @@ impl Hub {
             stage: watch::Sender::new(Stage::Beginning),
             seed,
         })
+    }
+
+    /// What the configuration says now. A snapshot: a reload replaces them as a whole.
+    #[must_use]
+    pub fn plans(&self) -> Arc<Plans> {
+        self.plans.borrow().clone()
+    }
+
+    /// The plans to come.
+    #[must_use]
+    pub fn plans_to_come(&self) -> watch::Receiver<Arc<Plans>> {
+        self.plans.subscribe()
+    }
+
+    /// Other plans are in force from now on, told only to those who wait for [`Hub::plans_to_come`].
+    pub fn replace_plans(&self, plans: Plans) -> Arc<Plans> {
+        let plans = Arc::new(plans);
+        self.plans.send_replace(plans.clone());
+        plans
     }
 
     /// How far the launcher is.
@@ -148,14 +173,12 @@ impl Hub {
     /// A new seat for a plugin or the core; whether it is enabled comes from the hand, then the file (spec §9).
     #[must_use]
     pub fn new_seat(&self, id: PluginId, kind: Kind, file: Option<FileFacts>) -> Arc<Seat> {
-        let plan = self.plans.of(&id, kind).clone();
+        let plans = self.plans();
+        let plan = plans.of(&id, kind).clone();
         let memory = &self.ports.memory;
         let setting = match kind {
             Kind::Core => Setting::Enabled,
-            Kind::Plugin => enabled(
-                memory.hand(&id).as_ref(),
-                self.plans.autostart.contains(&id),
-            ),
+            Kind::Plugin => enabled(memory.hand(&id).as_ref(), plans.autostart.contains(&id)),
         };
         // Seats differ, so that those that fail together do not come back together.
         let mut chance = DefaultHasher::new();
@@ -168,7 +191,7 @@ impl Hub {
     /// The longest time that any seat may take to stop: its grace, and some for the kernel.
     #[must_use]
     pub fn stop_patience(&self) -> Duration {
-        let plans = &self.plans;
+        let plans = self.plans();
         let grace = plans
             .by_id
             .values()

@@ -85,6 +85,23 @@ impl Plans {
     }
 }
 
+/// What a file says that was read again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The plans of plugins and core.
+    pub plans: Plans,
+    /// Keys whose new value is in force only when the launcher is started anew, as they stand in the file; sorted, each
+    /// once. What hangs on them is in `plans` as it was.
+    pub at_restart: Vec<String>,
+}
+
+/// The launcher's configuration, read again while it runs (spec §4).
+pub trait Configuration: Send + Sync + 'static {
+    /// Reads and checks all of it, off the thread of the actors. The error names every problem, a line each, with file,
+    /// line and column; a file that is gone is one.
+    fn load(&self) -> BoxFuture<Result<Loaded, String>>;
+}
+
 /// What is known of an executable file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileFacts {
@@ -342,6 +359,8 @@ pub trait Inventory: Send + Sync + 'static {
     /// # Errors
     /// When the folders cannot be watched.
     fn watch(&self, changed: Box<dyn Fn() + Send + Sync>) -> Result<Box<dyn Send>, String>;
+    /// From the next scan on, these plans say which plugins run another's binary.
+    fn follow(&self, plans: &Plans);
 }
 
 /// Measures what trees use.

@@ -43,7 +43,7 @@ async fn core_up(hub: &Hub) {
         return;
     };
     core.command(Event::Start, LAUNCHER, hub.ports.clock.wall_mse());
-    let patience = hub.plans.core.rules.start_timeout;
+    let patience = hub.plans().core.rules.start_timeout;
     let ready = core.until(|view| view.phase == PhaseName::Running);
     if tokio::time::timeout(patience, ready).await.is_err() {
         // Without a cause of its own it is the bus that cannot be reached, which the bridge says.
@@ -77,7 +77,7 @@ pub(crate) fn enabled_in_order(hub: &Hub) -> Vec<Arc<Seat>> {
         .filter(|seat| seat.kind == Kind::Plugin && seat.view().enabled == Setting::Enabled)
         .map(|seat| seat.id.clone())
         .collect();
-    start_order(&hub.plans.autostart, &wanted)
+    start_order(&hub.plans().autostart, &wanted)
         .iter()
         .filter_map(|id| hub.roster.get(id))
         .collect()
@@ -156,7 +156,7 @@ async fn stop_in_order(hub: Arc<Hub>, seat: Arc<Seat>) -> Option<PluginId> {
 /// Ends the process of a seat that no actor serves any more.
 async fn stop_directly(hub: Arc<Hub>, seat: Arc<Seat>) -> Option<PluginId> {
     let child = seat.child()?;
-    let stop = hub.plans.of(&seat.id, seat.kind).rules.stop;
+    let stop = hub.plans().of(&seat.id, seat.kind).rules.stop;
     if let Err(text) = child.signal(stop.signal) {
         tracing::warn!(plugin = %seat.id, "signalling its tree failed: {text}");
     }

@@ -97,6 +97,7 @@ impl Launcher {
                     // Every other one starts with the launcher.
                     autostart: ids().into_iter().step_by(2).collect(),
                 },
+                configuration: world.clone(),
                 inventory: world.clone(),
                 meter: world.clone(),
                 renewer: world.clone(),

@@ -27,7 +27,7 @@ const LOGIN_PATIENCE: Duration = Duration::from_secs(2);
 /// Lets those who waited for the bus go on, registers who may ask us, and introduces the launcher.
 pub(super) async fn greet(hub: Arc<Hub>, client: Client) {
     if let Some(core) = hub.roster.get(&PluginId::core()) {
-        match hub.plans.core.teller {
+        match hub.plans().core.teller {
             Teller::Login => prove_ready(&core).await,
             Teller::Itself => {}
         }

@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use supervision::{IdError, PluginId};
 use thiserror::Error;
@@ -185,12 +185,20 @@ fn reason_of(shown: &str, error: &IdError) -> String {
     )
 }
 
+/// The plugins that run another's binary, with that binary's file name.
+fn instances_of(plans: &Plans) -> BTreeMap<PluginId, String> {
+    let instances = plans.by_id.iter();
+    instances
+        .filter_map(|(id, plan)| Some((id.clone(), plan.instance_of.clone()?)))
+        .collect()
+}
+
 /// The inventory of a hub's folders.
 pub struct Folders {
     plugins: PathBuf,
     core: Option<PathBuf>,
     /// Plugins that run another's binary.
-    instances: BTreeMap<PluginId, String>,
+    instances: Mutex<BTreeMap<PluginId, String>>,
     watch: Arc<Watch>,
 }
 
@@ -199,17 +207,12 @@ impl Folders {
     /// Touches no file yet.
     #[must_use]
     pub fn new(plugins: PathBuf, core: Option<PathBuf>, plans: &Plans) -> Self {
-        let instances = plans
-            .by_id
-            .iter()
-            .filter_map(|(id, plan)| Some((id.clone(), plan.instance_of.clone()?)))
-            .collect();
         let bin = core.as_deref().and_then(Path::parent).map(Path::to_owned);
         let watched = std::iter::once(plugins.clone()).chain(bin).collect();
         Folders {
             plugins,
             core,
-            instances,
+            instances: Mutex::new(instances_of(plans)),
             watch: Arc::new(Watch::new(watched)),
         }
     }
@@ -246,7 +249,9 @@ impl Folders {
 impl Inventory for Folders {
     fn scan(&self) -> BoxFuture<Result<Scan, String>> {
         let (plugins, core) = (self.plugins.clone(), self.core.clone());
-        let (instances, watch) = (self.instances.clone(), self.watch.clone());
+        let instances = self.instances.lock();
+        let instances = instances.unwrap_or_else(PoisonError::into_inner).clone();
+        let watch = self.watch.clone();
         Box::pin(async move {
             let look = move || {
                 // First watch, then look: what changes in between is seen twice, not missed.
@@ -261,5 +266,13 @@ impl Inventory for Folders {
 
     fn watch(&self, changed: Box<dyn Fn() + Send + Sync>) -> Result<Box<dyn Send>, String> {
         Watch::start(&self.watch, move |_paths| changed())
+    }
+
+    fn follow(&self, plans: &Plans) {
+        let mut instances = self
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *instances = instances_of(plans);
     }
 }

@@ -7,8 +7,9 @@ use actors::link::Link;
 use actors::message::PluginMessage;
 use actors::ports::Usage;
 use actors::ports::{
-    BoxFuture, Changed, Child, FileFacts, Happening, Herald, Inventory, Kind, Launch, Look, Memory,
-    Meter, Plan, Preparation, Preparer, Processes, Renewer, Scan, Whose,
+    BoxFuture, Changed, Child, Configuration, FileFacts, Happening, Herald, Inventory, Kind,
+    Launch, Loaded, Look, Memory, Meter, Plan, Plans, Preparation, Preparer, Processes, Renewer,
+    Scan, Whose,
 };
 use actors::seat::Seat;
 use std::collections::BTreeMap;
@@ -628,6 +629,14 @@ impl Inventory for World {
 
     fn watch(&self, _: Box<dyn Fn() + Send + Sync>) -> Result<Box<dyn Send>, String> {
         Ok(Box::new(()))
+    }
+
+    fn follow(&self, _: &Plans) {}
+}
+
+impl Configuration for World {
+    fn load(&self) -> BoxFuture<Result<Loaded, String>> {
+        Box::pin(async { Err("there is no file in this world".to_owned()) })
     }
 }
 

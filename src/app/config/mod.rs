@@ -16,7 +16,7 @@ mod yaml;
 
 pub use core::{CoreAuth, CoreConfig, CoreReady, CoreSearch};
 pub use problem::{Problem, Problems};
-pub use read::{MAX_SIZE, load, load_or_sample, parse, without_file};
+pub use read::{MAX_SIZE, load, load_again, load_or_sample, parse, without_file};
 
 use crate::app::launcher::LogLevel;
 use crate::app::paths::{Folders, PathError};

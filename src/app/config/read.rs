@@ -19,6 +19,22 @@ pub const MAX_SIZE: u64 = 1024 * 1024;
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(folders: &Folders) -> Result<Config, Problems> {
+    let what = "the file that --configFile or LAUNCHER_CONFIGFILE names";
+    let missing = folders.config_file_given.then_some(what);
+    load_from(folders, missing)
+}
+
+/// Reads it once more while the launcher runs: a file that is gone now is an error, whoever named it (spec §4).
+///
+/// # Errors
+/// As [`load`].
+pub fn load_again(folders: &Folders) -> Result<Config, Problems> {
+    let what = "the launcher's configuration; put it back, or a file with nothing but a comment to have the defaults";
+    load_from(folders, Some(what))
+}
+
+/// Reads it; `needed` says as what, and without it a missing file means the defaults.
+fn load_from(folders: &Folders, needed: Option<&str>) -> Result<Config, Problems> {
     let file = &folders.config_file;
     let whole = |wrong: String, expected: &str| {
         let problem = Problem {
@@ -32,11 +48,10 @@ pub fn load(folders: &Folders) -> Result<Config, Problems> {
     };
     match bytes_of(file) {
         Ok(bytes) => parse(&bytes, &folders.client_id).map_err(|list| Problems::new(file, list)),
-        Err(Unread::Missing) if !folders.config_file_given => Ok(Config::default()),
-        Err(Unread::Missing) => Err(whole(
-            "there is no such file".to_owned(),
-            "the file that --configFile or LAUNCHER_CONFIGFILE names",
-        )),
+        Err(Unread::Missing) => match needed {
+            None => Ok(Config::default()),
+            Some(what) => Err(whole("there is no such file".to_owned(), what)),
+        },
         Err(Unread::NotAFile(what)) => Err(whole(format!("is {what}"), "a regular file")),
         Err(Unread::TooLarge) => Err(whole("is larger than 1 MiB".to_owned(), "at most 1 MiB")),
         Err(Unread::Failed(error)) => Err(whole(

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod exit;
 pub mod level;
 mod logging;
+mod reload;
 mod run;
 mod wiring;
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what a killed predecessor left is ended before anything of ours can start (never two copies, spec §12).
 
+use super::reload::FileAgain;
 use super::{LogLevel, Settings};
 use crate::app::config::{Config, CoreAuth};
 use crate::app::paths::Folders;
@@ -182,6 +183,7 @@ pub(super) async fn wire(
             clock: Clock::default(),
         },
         plans,
+        configuration: Arc::new(FileAgain::new(folders, config)),
         inventory: Arc::new(inventory),
         meter: Arc::new(TreeMeter::default()),
         renewer: preparer,
