@@ -7,6 +7,7 @@
 use crate::link::Link;
 use crate::turn::MyTurn;
 use bus::wire::ClientProfile;
+use logs::LinePattern;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
@@ -47,18 +48,48 @@ pub struct Plan {
     pub cwd: Option<PathBuf>,
     /// The binary it runs, when not the one of its own name.
     pub instance_of: Option<String>,
-    /// Who tells that it is ready, where its living is not proof enough.
+    /// Who tells that it is ready.
     pub teller: Teller,
 }
 
-/// Who tells that a run is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Who tells that a run is ready (spec §9).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Teller {
-    /// A login at the bus; for the core.
+    /// Nobody: that it lives is proof enough.
     #[default]
+    Started,
+    /// The bus: of the core that the launcher could log in, of a plugin that it has logged in.
     Login,
     /// The program itself, by `READY=1` to `NOTIFY_SOCKET`.
     Itself,
+    /// Its output: the first line that has this.
+    Log(LinePattern),
+    /// Whoever accepts a connection there.
+    Connect(ConnectTarget),
+}
+
+/// Where somebody is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectTarget {
+    /// By TCP.
+    Tcp {
+        /// A name or an address, this without brackets.
+        host: String,
+        /// The port; not 0.
+        port: u16,
+    },
+    /// A socket in the file system, by its whole path.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for ConnectTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ConnectTarget::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            ConnectTarget::Tcp { host, port } => write!(f, "{host}:{port}"),
+            ConnectTarget::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// The plans of all plugins.

@@ -29,7 +29,7 @@ pub(super) async fn greet(hub: Arc<Hub>, client: Client) {
     if let Some(core) = hub.roster.get(&PluginId::core()) {
         match hub.plans().core.teller {
             Teller::Login => prove_ready(&core).await,
-            Teller::Itself => {}
+            Teller::Started | Teller::Itself | Teller::Log(_) | Teller::Connect(_) => {}
         }
     }
     for seat in hub.roster.seats() {

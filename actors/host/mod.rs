@@ -258,7 +258,7 @@ impl Inner {
         marker: &Marker,
     ) -> Result<Option<NotifySocket>, String> {
         match launch.plan.teller {
-            Teller::Login => Ok(None),
+            Teller::Started | Teller::Login | Teller::Log(_) | Teller::Connect(_) => Ok(None),
             Teller::Itself => {
                 // In the run folder, which lies in memory where the system says so, and for few: it may be made here.
                 told::bind(&self.config.notify, &marker.to_string()).map(Some)

@@ -339,7 +339,7 @@ async fn a_run_that_tells_that_it_is_ready_is_heard() {
         "exec python3 -c 'import os,socket,time; s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM); s.sendto(b\"READY=1\",os.environ[\"NOTIFY_SOCKET\"]); time.sleep(600)'",
     );
     let mut launch = launch("east", &path);
-    assert_eq!(launch.plan.teller, Teller::Login);
+    assert_eq!(launch.plan.teller, Teller::Started);
     launch.plan.teller = Teller::Itself;
     let child = world.processes.spawn(launch).await.unwrap();
     let sockets = || {

@@ -28,6 +28,7 @@ mod merge;
 mod mirror;
 mod own;
 mod pace;
+mod pattern;
 mod plane;
 mod tail;
 mod words;
@@ -38,6 +39,7 @@ mod tests;
 
 pub use escape::{escape, escape_into};
 pub use own::OwnLog;
+pub use pattern::{LinePattern, PatternError};
 pub use plane::{LogError, Mirror, OpenRun, Plane, PlaneConfig, PlaneError, RunLog, StreamSpec};
 
 /// A line longer than this many bytes is split; `--- line continues` stands between the pieces (spec §11).

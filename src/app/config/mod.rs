@@ -20,7 +20,7 @@ pub use read::{MAX_SIZE, load, load_again, load_or_sample, parse, without_file};
 
 use crate::app::launcher::LogLevel;
 use crate::app::paths::{Folders, PathError};
-use actors::ports::{Plan, Plans, Teller};
+use actors::ports::{ConnectTarget, Plan, Plans, Teller};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -125,6 +125,12 @@ pub struct PluginConfig {
     pub stop: StopPolicy,
     /// Block `logs`.
     pub logs: LogPolicy,
+    /// `start.timeout`.
+    pub start_timeout: Duration,
+    /// `ready`; a path in it is relative to the home.
+    pub ready: Teller,
+    /// `watchdog`: so long it may be without a sign; only with `ready: notify`.
+    pub watchdog: Option<Duration>,
 }
 
 impl Config {
@@ -153,6 +159,7 @@ impl Config {
             restart: self.restart.clone(),
             stop: self.stop,
             logs: self.logs,
+            start_timeout: self.start.timeout,
             ..PluginConfig::default()
         }
     }
@@ -164,8 +171,8 @@ impl Config {
             rules: Rules {
                 restart: plugin.restart.clone(),
                 stop: plugin.stop,
-                start_timeout: self.start.timeout,
-                ready: Rules::default().ready,
+                start_timeout: plugin.start_timeout,
+                ready: ready_rule(&plugin.ready),
             },
             logs: plugin.logs,
             args: plugin.args.clone(),
@@ -173,7 +180,12 @@ impl Config {
             env_file: env_file.map(|path| folders.in_config(path)).transpose()?,
             cwd: cwd.map(|path| folders.in_home(path)).transpose()?,
             instance_of: plugin.instance_of.clone(),
-            teller: Teller::default(),
+            teller: match &plugin.ready {
+                Teller::Connect(ConnectTarget::Unix(path)) => {
+                    Teller::Connect(ConnectTarget::Unix(folders.in_home(path)?))
+                }
+                ready => ready.clone(),
+            },
         })
     }
 
@@ -189,5 +201,13 @@ impl Config {
         }
         plan.rules.restart.max_delay = plan.rules.restart.max_delay.min(CORE_MAX_DELAY);
         plan
+    }
+}
+
+/// What the lifecycle is to wait for.
+fn ready_rule(teller: &Teller) -> ReadyRule {
+    match teller {
+        Teller::Started => Rules::default().ready,
+        Teller::Login | Teller::Itself | Teller::Log(_) | Teller::Connect(_) => ReadyRule::Told,
     }
 }

@@ -33,7 +33,8 @@ fn folders(home: &Path, over: Overrides) -> Folders {
 
 const TOP_KEYS: &str = "expected one of attachstderr attachstdout autorestart autostart corebin createPluginCred creds logLevel \
                         logplugins logPlugins logs logtofile plugins restart runtime start stop";
-const PLUGIN_KEYS: &str = "expected one of args cwd env envFile instanceOf logs restart stop";
+const PLUGIN_KEYS: &str =
+    "expected one of args cwd env envFile instanceOf logs ready restart start stop watchdog";
 const ID: &str = "expected an id of 1 to 64 of A-Z a-z 0-9 _ and - (a program with another file name runs under such an \
                   id by instanceOf, in autostart by 'id: filename')";
 const ENTRY: &str = "expected the id of a plugin, or 'id: filename' for a program under another id";
@@ -149,6 +150,28 @@ fn every_problem_is_told_with_its_place() {
                 "l:9:14: plugins.c.args[0]: has no value; expected text; \"\" for an empty argument".to_owned(),
                 "l:9:20: plugins.c.args[1]: has a list; expected text; \"\" for an empty argument".to_owned(),
                 "l:10:3: plugins.c: is written twice, first in line 9; expected each key once".to_owned(),
+            ],
+        ),
+        (
+            "plugins:\n  a: {ready: now, watchdog: 1s}\n  b: {ready: {}}\n  c: {ready: [bus], start: {timeout: 1ms, parallel: 2}}\n  \
+             d: {ready: {log: x, connect: h:1}}\n  e: {ready: {log: (}}\n  f: {ready: {connect: x}}\n  g: {ready: notify, watchdog: 1}\n",
+            vec![
+                "l:2:14: plugins.a.ready: has the value 'now'; expected one of started notify bus".to_owned(),
+                "l:2:29: plugins.a.watchdog: is given, but nobody listens for its signs; expected ready: notify beside it".to_owned(),
+                "l:3:14: plugins.b.ready: has a map; expected started, notify, bus, {log: \"a regular expression\"} or \
+                 {connect: \"host:port or path\"}".to_owned(),
+                "l:4:14: plugins.c.ready: has a list; expected started, notify, bus, {log: \"a regular expression\"} or \
+                 {connect: \"host:port or path\"}".to_owned(),
+                "l:4:38: plugins.c.start.timeout: has the value '1ms'; expected a duration like 250ms, 5s, 2m or 1h, from 200ms to 1h"
+                    .to_owned(),
+                "l:4:43: plugins.c.start.parallel: is no known key; expected one of timeout".to_owned(),
+                "l:5:14: plugins.d.ready: has both log and connect; expected one of the two".to_owned(),
+                "l:6:20: plugins.e.ready.log: is no regular expression: unclosed group; expected a regular expression that a line \
+                 of its output has when it is ready, of at most 1 KiB".to_owned(),
+                "l:7:24: plugins.f.ready.connect: has the value 'x'; expected host:port, or the path of a socket, with a / in it"
+                    .to_owned(),
+                "l:8:32: plugins.g.watchdog: has the value '1'; expected a duration like 250ms, 5s, 2m or 1h, from 100ms to 24h"
+                    .to_owned(),
             ],
         ),
         (
@@ -329,6 +352,43 @@ fn plans_have_whole_paths_and_the_core_is_never_long_away() {
         plans.default.rules.restart.max_delay,
         Duration::from_secs(3600)
     );
+}
+
+#[test]
+fn each_kind_of_readiness_is_read() {
+    let config = good(
+        "start: {timeout: 20s}\nplugins:\n  a: {ready: started}\n  b: {ready: notify, watchdog: 30s, start: {timeout: 1m}}\n  \
+         c: {ready: bus}\n  d: {ready: {log: \"^up$\"}}\n  e: {ready: {connect: \"localhost:80\"}}\n  \
+         f: {ready: {connect: stores/x.sock}}\n",
+    );
+    let folders = folders(Path::new("/h"), Overrides::default());
+    let plans = config.plans(&folders).expect("plans");
+    let plan = |name: &str| &plans.by_id[&id(name)];
+    let tcp = ConnectTarget::Tcp {
+        host: "localhost".to_owned(),
+        port: 80,
+    };
+    let unix = ConnectTarget::Unix(PathBuf::from("/h/stores/x.sock"));
+    let pattern = logs::LinePattern::new("^up$").expect("pattern");
+    for (name, teller, rule) in [
+        ("a", Teller::Started, Rules::default().ready),
+        ("b", Teller::Itself, ReadyRule::Told),
+        ("c", Teller::Login, ReadyRule::Told),
+        ("d", Teller::Log(pattern), ReadyRule::Told),
+        ("e", Teller::Connect(tcp), ReadyRule::Told),
+        ("f", Teller::Connect(unix), ReadyRule::Told),
+    ] {
+        assert_eq!(
+            (&plan(name).teller, plan(name).rules.ready),
+            (&teller, rule)
+        );
+    }
+    assert_eq!(
+        config.plugins[&id("b")].watchdog,
+        Some(Duration::from_secs(30))
+    );
+    assert_eq!(plan("a").rules.start_timeout, Duration::from_secs(20));
+    assert_eq!(plan("b").rules.start_timeout, Duration::from_secs(60));
 }
 
 #[test]

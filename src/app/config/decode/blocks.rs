@@ -15,7 +15,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A start that is given up sooner could not succeed: ready means alive after 100 ms.
-const START_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(200)..=HOUR;
+pub const START_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(200)..=HOUR;
 
 const RESTART_MODES: [(&str, RestartMode); 3] = [
     ("always", RestartMode::Always),

@@ -76,8 +76,11 @@ pub enum OfPlugin {
     EnvFile,
     InstanceOf,
     Logs,
+    Ready,
     Restart,
+    Start,
     Stop,
+    Watchdog,
 }
 
 pub const OF_PLUGIN: Keys<OfPlugin> = Keys {
@@ -88,8 +91,11 @@ pub const OF_PLUGIN: Keys<OfPlugin> = Keys {
         ("envFile", OfPlugin::EnvFile),
         ("instanceOf", OfPlugin::InstanceOf),
         ("logs", OfPlugin::Logs),
+        ("ready", OfPlugin::Ready),
         ("restart", OfPlugin::Restart),
+        ("start", OfPlugin::Start),
         ("stop", OfPlugin::Stop),
+        ("watchdog", OfPlugin::Watchdog),
     ],
     later: &[
         "creds",
@@ -102,14 +108,11 @@ pub const OF_PLUGIN: Keys<OfPlugin> = Keys {
         "onChange",
         "onCoreRestart",
         "oomScoreAdjust",
-        "ready",
         "requires",
         "sandbox",
-        "start",
         "ulimits",
         "umask",
         "user",
-        "watchdog",
     ],
 };
 
@@ -188,6 +191,29 @@ pub const OF_START: Keys<OfStart> = Keys {
         ("parallel", OfStart::Parallel),
         ("timeout", OfStart::Timeout),
     ],
+    later: &[],
+};
+
+/// Keys of block `start` of a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfPluginStart {
+    Timeout,
+}
+
+pub const OF_PLUGIN_START: Keys<OfPluginStart> = Keys {
+    names: &[("timeout", OfPluginStart::Timeout)],
+    later: &[],
+};
+
+/// Keys of the map form of `ready`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfReady {
+    Connect,
+    Log,
+}
+
+pub const OF_READY: Keys<OfReady> = Keys {
+    names: &[("connect", OfReady::Connect), ("log", OfReady::Log)],
     later: &[],
 };
 

@@ -8,6 +8,7 @@ mod core;
 mod keys;
 mod plugins;
 mod reader;
+mod ready;
 
 use super::problem::{KeyPath, Problem};
 use super::tree::Node;

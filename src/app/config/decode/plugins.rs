@@ -43,6 +43,7 @@ impl Reader {
 
     fn plugin(&mut self, at: &At<'_>, config: &Config) -> PluginConfig {
         let mut plugin = config.default_plugin();
+        let mut watchdog = None;
         for (key, at) in self.fields(at, &OF_PLUGIN) {
             match key {
                 OfPlugin::Args => plugin.args = self.args(&at),
@@ -53,7 +54,16 @@ impl Reader {
                 OfPlugin::Restart => self.restart(&at, &mut plugin.restart),
                 OfPlugin::Stop => self.stop(&at, &mut plugin.stop),
                 OfPlugin::Logs => self.logs(&at, &mut plugin.logs),
+                OfPlugin::Ready => plugin.ready = self.ready(&at).unwrap_or_default(),
+                OfPlugin::Start => self.plugin_start(&at, &mut plugin.start_timeout),
+                OfPlugin::Watchdog => {
+                    plugin.watchdog = self.watchdog(&at);
+                    watchdog = Some(at);
+                }
             }
+        }
+        if let Some(at) = watchdog {
+            self.watchdog_is_heard(&at, &plugin);
         }
         plugin
     }
