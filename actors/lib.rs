@@ -20,6 +20,7 @@ pub mod bridge;
 pub mod catalog;
 pub mod control;
 pub mod desk;
+pub mod happening;
 pub mod host;
 pub mod hub;
 pub mod inventory;

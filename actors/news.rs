@@ -105,7 +105,10 @@ impl Herald for News {
     fn announce(&self, happening: Happening) {
         match &happening {
             Happening::Started { .. } => self.run_began.notify_one(),
-            Happening::Stopped { .. } => {}
+            Happening::Stopped { .. }
+            | Happening::Plugin(_)
+            | Happening::Limit(_)
+            | Happening::Launcher { .. } => {}
         }
         let mut waiting = self.lock();
         if waiting.events.len() >= SPOOL {

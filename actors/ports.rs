@@ -4,6 +4,10 @@
 //! implementation here or in the program, and a fake one in the simulation. Futures returned are cancel safe: dropping
 //! one never leaks a process or half a file.
 
+pub use crate::happening::{
+    Happening, LauncherNews, LimitAction, LimitExceeded, LimitKind, PhaseChange, TOLD_LINE,
+    TOLD_LINES,
+};
 use crate::link::Link;
 use crate::turn::MyTurn;
 use bus::wire::ClientProfile;
@@ -336,21 +340,6 @@ pub trait Renewer: Send + Sync + 'static {
     }
     /// Why our own login was refused, as far as our token tells, with the way out.
     fn explain_refusal(&self) -> BoxFuture<Option<String>>;
-}
-
-/// What the bus is told of (spec §8).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happening {
-    /// A run began.
-    Started {
-        /// Whose.
-        id: PluginId,
-    },
-    /// A run is over, tree and all.
-    Stopped {
-        /// Whose.
-        id: PluginId,
-    },
 }
 
 /// Takes what the bus is to be told; never blocks, bounded (drops the oldest).

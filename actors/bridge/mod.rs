@@ -382,6 +382,8 @@ async fn publish(hub: &Hub, client: &Client, event: &Happening) -> Result<(), Ca
     let (name, id) = match event {
         Happening::Started { id } => ("started", id),
         Happening::Stopped { id } => ("stopped", id),
+        // Nobody tells these yet.
+        Happening::Plugin(_) | Happening::Limit(_) | Happening::Launcher { .. } => return Ok(()),
     };
     let topic = event_topic(&hub.node.client_id, name);
     // The payload is a JSON string (HP 1.21); an id needs no escapes.

@@ -585,6 +585,7 @@ impl Herald for World {
         let (id, by) = match happening {
             Happening::Started { id } => (id, 1),
             Happening::Stopped { id } => (id, -1),
+            Happening::Plugin(_) | Happening::Limit(_) | Happening::Launcher { .. } => return,
         };
         self.with(&id, |place| place.told += by);
         self.may_panic(&id);
