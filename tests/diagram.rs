@@ -13,8 +13,8 @@ use supervision::lifecycle::{
     BlockReason, Event, Lifecycle, Phase, PhaseName, ReadyRule, Rules, SpawnFailure, StopCause,
     Ticket,
 };
-use supervision::policy::RestartMode;
-use supervision::{ExitStatus, MonoTime, Run};
+use supervision::policy::{ClassPolicy, FailureClass, RestartMode};
+use supervision::{ExitStatus, MonoTime, PluginId, Run};
 
 const BEGIN: &str = "<!-- lifecycle:begin -->\n";
 const END: &str = "<!-- lifecycle:end -->";
@@ -40,7 +40,17 @@ fn label(event: &Event, from: PhaseName, to: PhaseName) -> &'static str {
         Event::CauseGone => "cause gone",
         Event::ForeignFound { .. } => "foreign copy found",
         Event::ForeignGone { .. } => "foreign copy gone",
+        Event::WatchdogTripped { .. } => "watchdog",
+        Event::LimitExceeded { .. } => "limit exceeded",
+        Event::DependencyLost { .. } => "required plugin lost",
+        // These change no phase.
+        Event::Alive { .. }
+        | Event::Extend { .. }
+        | Event::WatchdogSet { .. }
+        | Event::BusLost
+        | Event::BusBack => "",
         Event::Tick => match (from, to) {
+            (PhaseName::Running, _) => "watchdog",
             (PhaseName::Starting, PhaseName::Running) => "has lived long enough",
             (PhaseName::Starting, _) => "not ready in time",
             (PhaseName::Stopping, _) => "grace is over",
@@ -60,6 +70,18 @@ fn events(life: &Lifecycle) -> Vec<Event> {
         Event::KillNow,
         Event::Spawned { run, pid: 1 },
         Event::Ready { run },
+        Event::Alive { run },
+        Event::WatchdogSet {
+            run,
+            every: Duration::from_secs(1),
+        },
+        Event::WatchdogTripped { run },
+        Event::LimitExceeded { run, text: text() },
+        Event::BusLost,
+        Event::BusBack,
+        Event::DependencyLost {
+            on: PluginId::new("other").unwrap(),
+        },
         Event::CauseGone,
         Event::ForeignFound { pid: 2 },
         Event::ForeignGone { pid: 2 },
@@ -137,9 +159,16 @@ fn diagram() -> String {
         ] {
             let mut rules = Rules {
                 ready,
+                watchdog: Some(Duration::from_secs(30)),
                 ..Rules::default()
             };
             rules.restart.mode = mode;
+            let follows = ClassPolicy {
+                mode: Some(mode),
+                ..ClassPolicy::default()
+            };
+            let classes = &mut rules.restart.classes;
+            classes.insert(FailureClass::DependencyLost, follows);
             explore(rules, &mut arrows);
         }
     }

@@ -100,7 +100,7 @@ pub fn everything(hub: &Hub, view: &View) -> GetPluginReply {
         signal: exit.status.signal_name(),
         core_dumped: match exit.status {
             ExitStatus::Signal { core_dumped, .. } => core_dumped,
-            ExitStatus::Code(_) | ExitStatus::Unknown => false,
+            ExitStatus::Code(_) | ExitStatus::OutOfMemory { .. } | ExitStatus::Unknown => false,
         },
         text: exit.text.clone(),
         time_mse: exit.time_mse,

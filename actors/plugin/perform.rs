@@ -172,9 +172,12 @@ impl PluginState {
             (state.child.take(), Duration::from_millis(lasted))
         };
         let cause = match failure {
-            Some(Failure::NotReady(_)) => {
-                format!("stopped, not ready in time, {}", status.in_words())
-            }
+            Some(
+                stopped @ (Failure::NotReady(_)
+                | Failure::Watchdog(_)
+                | Failure::Limit(_)
+                | Failure::DependencyLost(_)),
+            ) => format!("{}, {}", stopped.why_stopped(), status.in_words()),
             Some(Failure::Spawn(_) | Failure::EarlyExit(_) | Failure::Ended(_)) => {
                 status.in_words()
             }

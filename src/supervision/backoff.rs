@@ -1,9 +1,9 @@
 //! How long to wait before the next try.
 //!
 //! Invariants: a delay never exceeds the policy's `max_delay` (jitter included), never wraps, and only depends on the
-//! policy, the number of failures in a row and the injected [`Jitter`] (spec §9).
+//! rules for its class of failure, the number of failures in a row and the injected [`Jitter`] (spec §9).
 
-use crate::policy::RestartPolicy;
+use crate::policy::Delays;
 use std::time::Duration;
 
 /// First delay before a blocked start is tried again; doubles up to [`BLOCKED_MAX_DELAY`].
@@ -42,14 +42,14 @@ impl Jitter {
 
 /// The delay before a restart, when `failures` starts or short runs in a row came before the one that just ended.
 ///
-/// Zero failures give `first_delay`; then `delay`, `delay·factor`, … up to `max_delay`, each varied by ± `jitter`.
+/// Zero failures give `first`; then `next`, `next·factor`, … up to `longest`, each varied by ± `jitter`.
 #[must_use]
-pub fn restart_delay(policy: &RestartPolicy, failures: u32, jitter: &mut Jitter) -> Duration {
+pub fn restart_delay(delays: &Delays, failures: u32, jitter: &mut Jitter) -> Duration {
     let base = match failures.checked_sub(1) {
-        None => policy.first_delay,
-        Some(exponent) => grown(policy.delay, policy.factor, exponent, policy.max_delay),
+        None => delays.first,
+        Some(exponent) => grown(delays.next, delays.factor, exponent, delays.longest),
     };
-    vary(base.min(policy.max_delay), policy.jitter, jitter).min(policy.max_delay)
+    vary(base.min(delays.longest), delays.jitter, jitter).min(delays.longest)
 }
 
 /// The delay before a blocked start is tried again, after `attempts` tries that were blocked already.
@@ -83,6 +83,7 @@ pub(crate) fn vary(base: Duration, part: f64, jitter: &mut Jitter) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{FailureClass, RestartPolicy};
     use proptest::prelude::*;
 
     #[test]
@@ -93,7 +94,10 @@ mod tests {
         };
         let mut jitter = Jitter::seeded(1);
         let seconds: Vec<u64> = (0..16)
-            .map(|n| restart_delay(&policy, n, &mut jitter).as_secs())
+            .map(|n| {
+                restart_delay(&policy.of_class(FailureClass::Crash).delays, n, &mut jitter)
+                    .as_secs()
+            })
             .collect();
         assert_eq!(
             seconds,
@@ -108,7 +112,13 @@ mod tests {
         let policy = RestartPolicy::default();
         let mut jitter = Jitter::seeded(2);
         for failures in [1_000, 1_000_000, u32::MAX] {
-            assert!(restart_delay(&policy, failures, &mut jitter) >= Duration::from_secs(3240));
+            assert!(
+                restart_delay(
+                    &policy.of_class(FailureClass::Crash).delays,
+                    failures,
+                    &mut jitter
+                ) >= Duration::from_secs(3240)
+            );
         }
     }
 
@@ -117,14 +127,14 @@ mod tests {
         fn a_delay_stays_in_its_range(failures: u32, seed: u64, part in 0.0..1.0_f64, factor in 1.0..10.0_f64) {
             let policy = RestartPolicy { jitter: part, factor, ..RestartPolicy::default() };
             let mut jitter = Jitter::seeded(seed);
-            prop_assert!(restart_delay(&policy, failures, &mut jitter) <= policy.max_delay);
+            prop_assert!(restart_delay(&policy.of_class(FailureClass::Crash).delays, failures, &mut jitter) <= policy.max_delay);
             prop_assert!(blocked_delay(failures, &mut jitter) <= BLOCKED_MAX_DELAY);
         }
 
         #[test]
         fn jitter_is_within_its_part(seed: u64) {
             let policy = RestartPolicy::default();
-            let delay = restart_delay(&policy, 4, &mut Jitter::seeded(seed));
+            let delay = restart_delay(&policy.of_class(FailureClass::Crash).delays, 4, &mut Jitter::seeded(seed));
             prop_assert!(delay >= Duration::from_millis(7_200) && delay <= Duration::from_millis(8_800));
         }
     }

@@ -17,6 +17,13 @@ pub enum ExitStatus {
         /// Whether the kernel wrote a core file.
         core_dumped: bool,
     },
+    /// The kernel killed it for lack of memory.
+    OutOfMemory {
+        /// The most memory its tree had, in bytes; 0 = unknown.
+        used_bytes: u64,
+        /// How much it was allowed, in bytes; 0 = unknown.
+        limit_bytes: u64,
+    },
     /// It was not our child and the kernel does not tell (before Linux 6.15); counts as a failure.
     Unknown,
 }
@@ -33,7 +40,7 @@ impl ExitStatus {
     pub fn code(self) -> i64 {
         match self {
             ExitStatus::Code(code) => i64::from(code),
-            ExitStatus::Signal { .. } | ExitStatus::Unknown => -1,
+            ExitStatus::Signal { .. } | ExitStatus::OutOfMemory { .. } | ExitStatus::Unknown => -1,
         }
     }
 
@@ -42,6 +49,7 @@ impl ExitStatus {
     pub fn signal_name(self) -> String {
         match self {
             ExitStatus::Signal { number, .. } => signal_name(number),
+            ExitStatus::OutOfMemory { .. } => signal_name(SIGKILL),
             ExitStatus::Code(_) | ExitStatus::Unknown => String::new(),
         }
     }
@@ -62,8 +70,33 @@ impl ExitStatus {
                 let dumped = if core_dumped { ", core dumped" } else { "" };
                 format!("ended by {}{dumped}", signal_name(number))
             }
+            ExitStatus::OutOfMemory {
+                used_bytes,
+                limit_bytes,
+            } => {
+                let numbers = match (used_bytes, limit_bytes) {
+                    (0, 0) => String::new(),
+                    (used, 0) => format!(", {} used", mebibytes(used)),
+                    (0, limit) => format!(", {} allowed", mebibytes(limit)),
+                    (used, limit) => {
+                        format!(", {} used of {} allowed", mebibytes(used), mebibytes(limit))
+                    }
+                };
+                format!("killed by the kernel for lack of memory{numbers}")
+            }
             ExitStatus::Unknown => "ended, exit code unknown".to_owned(),
         }
+    }
+}
+
+/// The number of SIGKILL.
+const SIGKILL: i32 = 9;
+
+fn mebibytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) / (1024 * 1024);
+    match tenths % 10 {
+        0 => format!("{} MiB", tenths / 10),
+        tenth => format!("{}.{tenth} MiB", tenths / 10),
     }
 }
 
@@ -158,6 +191,8 @@ impl fmt::Display for ExitStatus {
                 }
                 Ok(())
             }
+            // As whoever waits for it sees it.
+            ExitStatus::OutOfMemory { .. } => f.write_str("signal: killed"),
             ExitStatus::Unknown => f.write_str("exit status unknown"),
         }
     }

@@ -173,6 +173,7 @@ impl Config {
                 stop: plugin.stop,
                 start_timeout: plugin.start_timeout,
                 ready: ready_rule(&plugin.ready),
+                watchdog: plugin.watchdog,
             },
             logs: plugin.logs,
             args: plugin.args.clone(),

@@ -4,29 +4,26 @@
 
 use std::time::Duration;
 use supervision::backoff::{Jitter, restart_delay};
-use supervision::policy::{RestartMode, RestartPolicy};
+use supervision::policy::Delays;
 
 /// A connection that lasted this long was good: the next delay is a first one again.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-const LAZY: RestartPolicy = RestartPolicy {
-    mode: RestartMode::Always,
-    first_delay: Duration::from_millis(100),
-    delay: Duration::from_millis(200),
+const LAZY: Delays = Delays {
+    first: Duration::from_millis(100),
+    next: Duration::from_millis(200),
     factor: 2.0,
-    max_delay: Duration::from_secs(30),
+    longest: Duration::from_secs(30),
     jitter: 0.3,
-    stable_after: STABLE_AFTER,
 };
 
 /// For the first start of a core, which is ready within a fraction of a second.
-const EAGER: RestartPolicy = RestartPolicy {
-    first_delay: Duration::from_millis(10),
-    delay: Duration::from_millis(10),
+const EAGER: Delays = Delays {
+    first: Duration::from_millis(10),
+    next: Duration::from_millis(10),
     factor: 1.5,
-    max_delay: Duration::from_millis(200),
+    longest: Duration::from_millis(200),
     jitter: 0.1,
-    ..LAZY
 };
 
 /// How often it failed in a row, and the chance in the delays.
@@ -71,8 +68,8 @@ impl Retry {
             self.is_eager = eager;
             self.failures = 0;
         }
-        let policy = if eager { &EAGER } else { &LAZY };
-        let delay = restart_delay(policy, self.failures, &mut self.jitter);
+        let delays = if eager { &EAGER } else { &LAZY };
+        let delay = restart_delay(delays, self.failures, &mut self.jitter);
         self.failures = self.failures.saturating_add(1);
         delay
     }

@@ -8,7 +8,7 @@ use super::{
     Then, Ticket, Wish,
 };
 use crate::backoff::{blocked_delay, restart_delay};
-use crate::policy::RestartMode;
+use crate::policy::{FailureClass, RestartMode};
 use crate::{MonoTime, Run};
 use std::time::Duration;
 
@@ -33,9 +33,20 @@ impl Lifecycle {
         reason: BlockReason,
         attempts_before: u32,
     ) {
+        let delay = match &reason {
+            BlockReason::Credentials(_) => {
+                let rules = self.rules.restart.of_class(FailureClass::Credential);
+                restart_delay(&rules.delays, attempts_before, &mut self.jitter)
+            }
+            BlockReason::Executable(_)
+            | BlockReason::Settings(_)
+            | BlockReason::Awaits(_)
+            | BlockReason::Requires(_)
+            | BlockReason::Needs(_) => blocked_delay(attempts_before, &mut self.jitter),
+        };
         self.phase = Phase::Blocked {
             reason,
-            retry_at: now.after(blocked_delay(attempts_before, &mut self.jitter)),
+            retry_at: now.after(delay),
             attempt: attempts_before.saturating_add(1),
         };
     }
@@ -90,14 +101,26 @@ impl Lifecycle {
         lasted: Duration,
     ) -> Vec<Effect> {
         match &failure {
-            Failure::Ended(_) if lasted >= self.rules.restart.stable_after => self.row = 0,
-            // What was never ready was never stable, however long it took.
+            Failure::Ended(_) | Failure::Watchdog(_)
+                if lasted >= self.rules.restart.stable_after =>
+            {
+                self.row = 0;
+            }
+            // What was never ready was never stable, however long it took; and a limit would be met again (spec §10).
             Failure::Ended(_)
+            | Failure::Watchdog(_)
             | Failure::EarlyExit(_)
             | Failure::Spawn(_)
-            | Failure::NotReady(_) => {}
+            | Failure::NotReady(_)
+            | Failure::Limit(_) => {}
+            Failure::DependencyLost(_) => return self.follow(run, failure, lasted),
         }
-        let again = self.restarts_after(&failure);
+        let rules = self.rules.restart.of_class(failure.class());
+        let again = match rules.mode {
+            RestartMode::Always => true,
+            RestartMode::Never => false,
+            RestartMode::OnFailure => failure.counts(),
+        };
         self.failures = self.failures.saturating_add(1);
         self.last_failure = Some(LastFailure {
             run,
@@ -109,7 +132,7 @@ impl Lifecycle {
             return Vec::new();
         }
         self.restarts = self.restarts.saturating_add(1);
-        let delay = restart_delay(&self.rules.restart, self.row, &mut self.jitter);
+        let delay = restart_delay(&rules.delays, self.row, &mut self.jitter);
         self.row = self.row.saturating_add(1);
         if delay.is_zero() {
             return self.enter_preparing(0);
@@ -121,16 +144,15 @@ impl Lifecycle {
         Vec::new()
     }
 
-    /// Whether the policy answers this end with a new run (spec §9).
-    fn restarts_after(&self, failure: &Failure) -> bool {
-        match self.rules.restart.mode {
-            RestartMode::Always => true,
-            RestartMode::Never => false,
-            RestartMode::OnFailure => match failure {
-                Failure::EarlyExit(status) | Failure::Ended(status) => status.is_failure(),
-                Failure::Spawn(_) | Failure::NotReady(_) => true,
-            },
-        }
+    /// It was stopped for another's sake: no fault of its own, so it comes back as soon as the other is there.
+    fn follow(&mut self, run: Run, failure: Failure, lasted: Duration) -> Vec<Effect> {
+        self.last_failure = Some(LastFailure {
+            run,
+            failure,
+            lasted,
+        });
+        self.restarts = self.restarts.saturating_add(1);
+        self.enter_preparing(0)
     }
 
     /// A wish by hand: what failed before no longer counts (spec §9).

@@ -3,7 +3,8 @@
 //! Invariant: what says something of a run or a look carries its number, so that what comes late is known as such.
 
 use super::{BlockReason, Failure};
-use crate::{ExitStatus, Run};
+use crate::{ExitStatus, PluginId, Run};
+use std::time::Duration;
 
 /// Who or what asked for a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,10 +61,51 @@ pub enum Event {
         /// Why.
         failure: SpawnFailure,
     },
-    /// Fact: it is ready, for [`ReadyRule::Told`](super::ReadyRule).
+    /// Fact: it is ready, for [`ReadyRule::Told`](super::ReadyRule) and `ToldByBus`.
     Ready {
         /// Of which run.
         run: Run,
+    },
+    /// Fact: it gave a sign of life (`WATCHDOG=1`); counts once it is ready.
+    Alive {
+        /// Of which run.
+        run: Run,
+    },
+    /// Fact: it needs more time (`EXTEND_TIMEOUT_USEC`): start deadline, grace and watchdog end no sooner than so long
+    /// from now.
+    Extend {
+        /// Of which run.
+        run: Run,
+        /// How long.
+        by: Duration,
+    },
+    /// Fact: it wants to be watched with another interval (`WATCHDOG_USEC`); zero = not any more.
+    WatchdogSet {
+        /// Of which run.
+        run: Run,
+        /// At least one sign of life in each.
+        every: Duration,
+    },
+    /// Fact: it says itself that it hangs (`WATCHDOG=trigger`).
+    WatchdogTripped {
+        /// Of which run.
+        run: Run,
+    },
+    /// Fact: it used more than it may, and is to be started anew for it (spec §10).
+    LimitExceeded {
+        /// Of which run.
+        run: Run,
+        /// Which limit, how much was measured and allowed: `memory 70 MiB, limit 64 MiB`.
+        text: String,
+    },
+    /// Fact: the bus cannot be asked at the moment, so that nobody can tell of a login there.
+    BusLost,
+    /// Fact: it can be asked again.
+    BusBack,
+    /// Fact: a plugin that this one requires is no longer ready.
+    DependencyLost {
+        /// Which.
+        on: PluginId,
     },
     /// Fact: the main process ended, others of its tree live on.
     MainEnded {

@@ -3,8 +3,8 @@
 //! Invariant: a fact that does not fit the phase, its run or its ticket changes nothing.
 
 use super::{
-    BlockReason, Effect, Failure, Lifecycle, Phase, ReadyRule, SpawnFailure, Step, StopStage, Then,
-    Ticket, Wish,
+    BlockReason, Effect, Failure, Lifecycle, Patience, Phase, ReadyRule, SpawnFailure, Step,
+    StopStage, Then, Ticket, Watch, Wish,
 };
 use crate::{ExitStatus, MonoTime, Run};
 use std::time::Duration;
@@ -69,16 +69,20 @@ impl Lifecycle {
         match &self.phase {
             Phase::Spawning { run: present, .. } if *present == run => {
                 let rule = self.rules.ready;
-                let allowed = match rule {
-                    ReadyRule::Lives(proof) => proof,
-                    ReadyRule::Told => self.rules.start_timeout,
+                let patience = match rule {
+                    ReadyRule::Lives(proof) => Patience::Until(now.after(proof)),
+                    ReadyRule::Told => Patience::Until(now.after(self.rules.start_timeout)),
+                    ReadyRule::ToldByBus => {
+                        Patience::begun(now, self.rules.start_timeout, self.bus)
+                    }
                 };
                 self.phase = Phase::Proving {
                     run,
                     pid,
                     since: now,
                     rule,
-                    deadline: now.after(allowed),
+                    patience,
+                    watch_every: self.rules.watchdog,
                 };
                 Step::noted(vec![report])
             }
@@ -146,19 +150,21 @@ impl Lifecycle {
         }
     }
 
-    pub(super) fn ready(&mut self, run: Run) -> Step {
+    pub(super) fn ready(&mut self, now: MonoTime, run: Run) -> Step {
         match &self.phase {
             Phase::Proving {
                 run: present,
                 pid,
                 since,
-                rule: ReadyRule::Told,
+                rule: ReadyRule::Told | ReadyRule::ToldByBus,
+                watch_every,
                 ..
             } if *present == run => {
                 self.phase = Phase::Running {
                     run,
                     pid: *pid,
                     since: *since,
+                    watch: Watch::begun(now, *watch_every),
                 };
                 Step::noted(Vec::new())
             }

@@ -15,13 +15,14 @@ mod enter;
 mod event;
 mod facts;
 mod phase;
+mod signs;
 mod step;
 #[cfg(test)]
 mod tests;
 mod words;
 
 pub use event::{Answer, Denial, Effect, Event, SpawnFailure, Step, StopCause, Ticket};
-pub use phase::{BlockReason, Failure, Phase, PhaseName, Rest, StopStage, Then};
+pub use phase::{BlockReason, Failure, Patience, Phase, PhaseName, Rest, StopStage, Then, Watch};
 pub use words::{Goal, Verdict, already_exists};
 
 use crate::backoff::Jitter;
@@ -51,6 +52,15 @@ pub enum ReadyRule {
     Lives(Duration),
     /// [`Event::Ready`] says so, before the start timeout is over.
     Told,
+    /// As `Told`, by way of the bus: while that is away the start timeout stands still (spec §9).
+    ToldByBus,
+}
+
+/// Whether the bus can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bus {
+    There,
+    Away,
 }
 
 /// The rules a lifecycle follows; may be replaced at any time by [`Lifecycle::set_rules`].
@@ -64,6 +74,8 @@ pub struct Rules {
     pub start_timeout: Duration,
     /// What ready means.
     pub ready: ReadyRule,
+    /// A ready run that gives no sign of life for so long has failed; none = it is not watched.
+    pub watchdog: Option<Duration>,
 }
 
 impl Default for Rules {
@@ -73,6 +85,7 @@ impl Default for Rules {
             stop: StopPolicy::default(),
             start_timeout: Duration::from_secs(30),
             ready: ReadyRule::Lives(LIVES_AFTER),
+            watchdog: None,
         }
     }
 }
@@ -106,6 +119,7 @@ pub struct Lifecycle {
     failures: u64,
     last_failure: Option<LastFailure>,
     ticket: Ticket,
+    bus: Bus,
     jitter: Jitter,
 }
 
@@ -126,6 +140,7 @@ impl Lifecycle {
             failures: 0,
             last_failure: None,
             ticket: Ticket::default(),
+            bus: Bus::There,
             jitter: Jitter::seeded(seed),
         }
     }
@@ -182,7 +197,13 @@ impl Lifecycle {
     pub fn next_deadline(&self) -> Option<MonoTime> {
         match &self.phase {
             Phase::Blocked { retry_at, .. } => Some(*retry_at),
-            Phase::Proving { deadline, .. } => Some(*deadline),
+            Phase::Proving {
+                patience: Patience::Until(deadline),
+                ..
+            } => Some(*deadline),
+            Phase::Running {
+                watch: Some(watch), ..
+            } => Some(watch.due),
             Phase::Stopping {
                 stage: StopStage::Grace { deadline },
                 ..
@@ -192,7 +213,11 @@ impl Lifecycle {
             Phase::Stopped { .. }
             | Phase::Preparing { .. }
             | Phase::Spawning { .. }
-            | Phase::Running { .. }
+            | Phase::Proving {
+                patience: Patience::Held(_),
+                ..
+            }
+            | Phase::Running { watch: None, .. }
             | Phase::Stopping {
                 stage: StopStage::AwaitsSpawn | StopStage::AwaitsSpawnToKill,
                 ..

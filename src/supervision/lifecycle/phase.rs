@@ -3,7 +3,8 @@
 //! Invariant: what a phase needs to go on is in it, so that there is nothing to get out of step with it.
 
 use super::{ReadyRule, StopCause, Ticket};
-use crate::{ExitStatus, MonoTime, Run};
+use crate::policy::FailureClass;
+use crate::{ExitStatus, MonoTime, PluginId, Run};
 use std::time::Duration;
 
 /// Why nothing runs in phase `stopped`.
@@ -26,6 +27,12 @@ pub enum BlockReason {
     Credentials(String),
     /// Its settings name something that is not there, such as an environment file.
     Settings(String),
+    /// A plugin that it requires is on its way.
+    Awaits(String),
+    /// A plugin that it requires is not ready, and will not be without more ado.
+    Requires(String),
+    /// A device or file that it needs is not there.
+    Needs(String),
 }
 
 impl BlockReason {
@@ -35,7 +42,10 @@ impl BlockReason {
         match self {
             BlockReason::Executable(text)
             | BlockReason::Credentials(text)
-            | BlockReason::Settings(text) => text,
+            | BlockReason::Settings(text)
+            | BlockReason::Awaits(text)
+            | BlockReason::Requires(text)
+            | BlockReason::Needs(text) => text,
         }
     }
 }
@@ -51,6 +61,71 @@ pub enum Failure {
     Ended(ExitStatus),
     /// It was not ready when the start timeout was over, and was stopped.
     NotReady(Duration),
+    /// It gave no sign of life for so long, or said itself that it hangs (zero), and was stopped.
+    Watchdog(Duration),
+    /// It used more than it may, and was stopped; which limit, measured and allowed.
+    Limit(String),
+    /// A plugin that it requires went away, and it was stopped for that.
+    DependencyLost(PluginId),
+}
+
+impl Failure {
+    /// For which class of the restart policy it counts (spec §9).
+    #[must_use]
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Failure::EarlyExit(ExitStatus::OutOfMemory { .. })
+            | Failure::Ended(ExitStatus::OutOfMemory { .. }) => FailureClass::OutOfMemory,
+            Failure::Spawn(_) => FailureClass::CouldNotStart,
+            Failure::EarlyExit(_) => FailureClass::EarlyExit,
+            Failure::Ended(_) => FailureClass::Crash,
+            Failure::NotReady(_) => FailureClass::NotReady,
+            Failure::Watchdog(_) => FailureClass::Watchdog,
+            Failure::Limit(_) => FailureClass::Limit,
+            Failure::DependencyLost(_) => FailureClass::DependencyLost,
+        }
+    }
+}
+
+/// How long a run may still take until it is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Until then.
+    Until(MonoTime),
+    /// So long from when the bus is back: nobody can tell of its login meanwhile (spec §9).
+    Held(Duration),
+}
+
+impl Patience {
+    /// The same, but at least `by` from `now`.
+    #[must_use]
+    pub(super) fn extended(self, now: MonoTime, by: Duration) -> Self {
+        match self {
+            Patience::Until(deadline) => Patience::Until(deadline.max(now.after(by))),
+            Patience::Held(left) => Patience::Held(left.max(by)),
+        }
+    }
+}
+
+/// How a ready run is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    /// At least one sign of life in each.
+    pub every: Duration,
+    /// The next one is due by then.
+    pub due: MonoTime,
+}
+
+impl Watch {
+    /// A watch that begins now; none when the interval is zero.
+    #[must_use]
+    pub(super) fn begun(now: MonoTime, every: Option<Duration>) -> Option<Self> {
+        let every = every.filter(|every| !every.is_zero())?;
+        Some(Watch {
+            every,
+            due: now.after(every),
+        })
+    }
 }
 
 /// What happens when the tree of the run that is being ended is gone.
@@ -125,7 +200,9 @@ pub enum Phase {
         /// The rule in force when it began.
         rule: ReadyRule,
         /// When it is ready, or has failed, by the rule.
-        deadline: MonoTime,
+        patience: Patience,
+        /// How it wants to be watched once it is ready.
+        watch_every: Option<Duration>,
     },
     /// Ready.
     Running {
@@ -135,6 +212,8 @@ pub enum Phase {
         pid: i32,
         /// Since exec.
         since: MonoTime,
+        /// Its watchdog, when it has one.
+        watch: Option<Watch>,
     },
     /// The stop signal is out, or will be once the process is there.
     Stopping {

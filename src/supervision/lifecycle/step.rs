@@ -3,8 +3,9 @@
 //! Invariants: one function per event, each with one `match` over all phases and no wildcard; commands are in
 //! `commands`, facts in `facts`; the effects that come with a phase are in `enter`.
 
-use super::{Answer, Effect, Event, Failure, Lifecycle, Phase, ReadyRule, Step, Then};
+use super::{Answer, Bus, Effect, Event, Failure, Lifecycle, Phase, ReadyRule, Step, Then, Watch};
 use crate::MonoTime;
+use std::time::Duration;
 
 impl Step {
     pub(super) fn of(answer: Answer, effects: Vec<Effect>) -> Self {
@@ -35,7 +36,17 @@ impl Lifecycle {
             Event::PrepareFailed(ticket, reason) => self.prepare_failed(now, ticket, reason),
             Event::Spawned { run, pid } => self.spawned(now, run, pid),
             Event::SpawnFailed { run, failure } => self.spawn_failed(now, run, failure),
-            Event::Ready { run } => self.ready(run),
+            Event::Ready { run } => self.ready(now, run),
+            Event::Alive { run } => self.alive(now, run),
+            Event::Extend { run, by } => self.extend(now, run, by),
+            Event::WatchdogSet { run, every } => self.watchdog_set(now, run, every),
+            Event::WatchdogTripped { run } => {
+                self.fail_run(now, run, Failure::Watchdog(Duration::ZERO))
+            }
+            Event::LimitExceeded { run, text } => self.fail_run(now, run, Failure::Limit(text)),
+            Event::BusLost => self.bus_is(now, Bus::Away),
+            Event::BusBack => self.bus_is(now, Bus::There),
+            Event::DependencyLost { on } => self.dependency_lost(now, on),
             Event::MainEnded { run, status } => self.main_ended(now, run, status),
             Event::TreeEnded { run, status } => self.tree_ended(now, run, status),
             Event::CauseGone => self.cause_gone(),
@@ -60,20 +71,35 @@ impl Lifecycle {
                 pid,
                 since,
                 rule,
+                watch_every,
                 ..
             } => {
-                let (run, pid, since) = (*run, *pid, *since);
+                let (run, pid, since, every) = (*run, *pid, *since, *watch_every);
                 match rule {
                     ReadyRule::Lives(_) => {
-                        self.phase = Phase::Running { run, pid, since };
+                        let watch = Watch::begun(now, every);
+                        self.phase = Phase::Running {
+                            run,
+                            pid,
+                            since,
+                            watch,
+                        };
                         Step::noted(Vec::new())
                     }
-                    ReadyRule::Told => {
+                    ReadyRule::Told | ReadyRule::ToldByBus => {
                         let lasted = now.since(since);
                         let failure = Failure::NotReady(lasted);
                         Step::noted(self.enter_grace(now, run, Then::Decide { failure, lasted }))
                     }
                 }
+            }
+            Phase::Running {
+                run,
+                watch: Some(watch),
+                ..
+            } => {
+                let (run, every) = (*run, watch.every);
+                self.fail_run(now, run, Failure::Watchdog(every))
             }
             Phase::Stopping { run, then, .. } => {
                 let (run, then) = (*run, then.clone());
@@ -88,7 +114,7 @@ impl Lifecycle {
             Phase::Stopped { .. }
             | Phase::Preparing { .. }
             | Phase::Spawning { .. }
-            | Phase::Running { .. }
+            | Phase::Running { watch: None, .. }
             | Phase::Foreign { .. } => Step::stale(),
         }
     }

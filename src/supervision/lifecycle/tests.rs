@@ -8,8 +8,8 @@ mod rules;
 mod words;
 
 use super::*;
-use crate::ExitStatus;
 use crate::policy::RestartMode;
+use crate::{ExitStatus, PluginId};
 use std::time::Duration;
 
 const KILLED: ExitStatus = ExitStatus::Signal {
@@ -155,7 +155,7 @@ fn bring_to_running(life: &mut Lifecycle, now: MonoTime) -> Run {
     let run = bring_up(life, now);
     match life.rules.ready {
         ReadyRule::Lives(_) => checked_step(life, now.after(LIVES_AFTER), Event::Tick),
-        ReadyRule::Told => checked_step(life, now, Event::Ready { run }),
+        ReadyRule::Told | ReadyRule::ToldByBus => checked_step(life, now, Event::Ready { run }),
     };
     assert_eq!(life.phase.name(), PhaseName::Running);
     run

@@ -2,8 +2,12 @@
 //!
 //! Invariant: the words come from the same state that decides, never from a second account of it (spec §13).
 
-use super::{Failure, LastFailure, Lifecycle, Phase, Rest, StopCause};
+use super::{
+    BlockReason, Bus, Failure, LastFailure, Lifecycle, Phase, ReadyRule, Rest, StopCause,
+    StopStage, Then,
+};
 use crate::{ExitStatus, PluginId, Run};
+use std::time::Duration;
 
 /// What a command that takes time waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +62,20 @@ impl Lifecycle {
         }
         match &self.phase {
             Phase::Running { run, .. } if *run > above => Verdict::Reached,
-            Phase::Blocked { reason, .. } => {
-                Verdict::Failed(format!("failed starting '{id}': {}", reason.text()))
-            }
+            // What is on its way will be there soon, most likely.
+            Phase::Blocked {
+                reason: BlockReason::Awaits(_),
+                ..
+            } => Verdict::Pending,
+            Phase::Blocked {
+                reason:
+                    reason @ (BlockReason::Executable(_)
+                    | BlockReason::Credentials(_)
+                    | BlockReason::Settings(_)
+                    | BlockReason::Requires(_)
+                    | BlockReason::Needs(_)),
+                ..
+            } => Verdict::Failed(format!("failed starting '{id}': {}", reason.text())),
             Phase::Stopped { .. } => {
                 Verdict::Failed(format!("plugin '{id}' was stopped meanwhile"))
             }
@@ -106,6 +121,40 @@ impl Lifecycle {
         }
     }
 
+    /// What has to happen before it is as wished, in words for people; empty when nothing has to.
+    #[must_use]
+    pub fn waits_for(&self) -> Vec<String> {
+        let one = |text: &str| vec![text.to_owned()];
+        match &self.phase {
+            Phase::Stopped { .. } | Phase::Running { .. } => Vec::new(),
+            Phase::Blocked { reason, .. } => one(reason.text()),
+            Phase::Preparing { .. } => one("the look at its executable and credentials"),
+            Phase::Spawning { .. } => one("its process to be made"),
+            Phase::Proving { rule, .. } => one(match rule {
+                ReadyRule::Lives(_) => "it to have lived for a moment",
+                ReadyRule::Told => "it to tell that it is ready",
+                ReadyRule::ToldByBus => match self.bus {
+                    Bus::There => "its login at the bus",
+                    Bus::Away => "the bus, to see its login there",
+                },
+            }),
+            Phase::Stopping { stage, then, .. } => {
+                let end = match stage {
+                    StopStage::AwaitsSpawn | StopStage::AwaitsSpawnToKill => {
+                        "its process to be made, to be ended at once"
+                    }
+                    StopStage::Grace { .. } => "its processes to end after the stop signal",
+                };
+                with_next(end, then)
+            }
+            Phase::Killing { then, .. } => {
+                with_next("its processes to go, which were sent SIGKILL", then)
+            }
+            Phase::Backoff { .. } => one("the time of its next try"),
+            Phase::Foreign { pid } => vec![format!("the copy with pid {pid} to end")],
+        }
+    }
+
     /// Why it is as it is, in one line for people; empty when there is nothing to explain.
     #[must_use]
     pub fn cause(&self) -> String {
@@ -133,6 +182,13 @@ impl Lifecycle {
     }
 }
 
+fn with_next(end: &str, then: &Then) -> Vec<String> {
+    match then {
+        Then::Rest(_) | Then::Decide { .. } => vec![end.to_owned()],
+        Then::StartAgain => vec![end.to_owned(), "then it is started again".to_owned()],
+    }
+}
+
 /// The original's text for a copy that is not ours (HP 1.7).
 #[must_use]
 pub fn already_exists(id: &PluginId, pid: i32) -> String {
@@ -152,6 +208,9 @@ impl Failure {
                     after.as_secs_f64()
                 )
             }
+            Failure::Watchdog(_) | Failure::Limit(_) | Failure::DependencyLost(_) => {
+                format!("'{id}' {}", self.why_stopped())
+            }
         }
     }
 
@@ -165,6 +224,9 @@ impl Failure {
             Failure::EarlyExit(status) | Failure::Ended(status) => {
                 format!("Plugin '{id}' has stopped with: {status}")
             }
+            Failure::Watchdog(_) | Failure::Limit(_) | Failure::DependencyLost(_) => {
+                format!("Plugin '{id}' {}", self.why_stopped())
+            }
             Failure::Spawn(_) | Failure::NotReady(_) => self.reply(id),
         }
     }
@@ -174,7 +236,45 @@ impl Failure {
     pub fn exit(&self) -> Option<ExitStatus> {
         match self {
             Failure::EarlyExit(status) | Failure::Ended(status) => Some(*status),
-            Failure::Spawn(_) | Failure::NotReady(_) => None,
+            Failure::Spawn(_)
+            | Failure::NotReady(_)
+            | Failure::Watchdog(_)
+            | Failure::Limit(_)
+            | Failure::DependencyLost(_) => None,
+        }
+    }
+
+    /// Whether the policy `on-failure` answers it.
+    pub(super) fn counts(&self) -> bool {
+        match self {
+            Failure::EarlyExit(status) | Failure::Ended(status) => status.is_failure(),
+            Failure::Spawn(_)
+            | Failure::NotReady(_)
+            | Failure::Watchdog(_)
+            | Failure::Limit(_)
+            | Failure::DependencyLost(_) => true,
+        }
+    }
+
+    /// Why the launcher stopped a run that nobody asked to stop; empty for what ended by itself.
+    #[must_use]
+    pub fn why_stopped(&self) -> String {
+        match self {
+            Failure::NotReady(after) => {
+                format!("was stopped, not ready after {:.1} s", after.as_secs_f64())
+            }
+            Failure::Watchdog(Duration::ZERO) => {
+                "was stopped by its watchdog: it said itself that it hangs".to_owned()
+            }
+            Failure::Watchdog(every) => format!(
+                "was stopped by its watchdog: no sign of life for {:.1} s",
+                every.as_secs_f64()
+            ),
+            Failure::Limit(text) => format!("was stopped for using too much: {text}"),
+            Failure::DependencyLost(on) => {
+                format!("was stopped as '{on}', which it requires, went away")
+            }
+            Failure::Spawn(_) | Failure::EarlyExit(_) | Failure::Ended(_) => String::new(),
         }
     }
 }
@@ -195,6 +295,9 @@ impl LastFailure {
             Failure::Ended(status) => format!("{} after {lasted:.1} s", status.in_words()),
             Failure::NotReady(after) => {
                 format!("was not ready after {:.1} s", after.as_secs_f64())
+            }
+            Failure::Watchdog(_) | Failure::Limit(_) | Failure::DependencyLost(_) => {
+                self.failure.why_stopped()
             }
         }
     }

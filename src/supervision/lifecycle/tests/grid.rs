@@ -4,9 +4,10 @@ use super::*;
 
 const PRESENT: Run = Run(7);
 const NOW: MonoTime = MonoTime::from_origin(Duration::from_secs(1000));
+const EVERY: Duration = Duration::from_secs(30);
 const DUE: MonoTime = MonoTime::from_origin(Duration::from_secs(1001));
 
-fn thens() -> [Then; 5] {
+fn thens() -> [Then; 8] {
     let decide = |failure| Then::Decide {
         failure,
         lasted: Duration::from_secs(1),
@@ -17,7 +18,14 @@ fn thens() -> [Then; 5] {
         Then::StartAgain,
         decide(Failure::Ended(ExitStatus::Code(0))),
         decide(Failure::NotReady(Duration::from_secs(30))),
+        decide(Failure::Watchdog(Duration::from_secs(30))),
+        decide(Failure::Limit("x".to_owned())),
+        decide(Failure::DependencyLost(other())),
     ]
+}
+
+fn other() -> PluginId {
+    PluginId::new("other").unwrap()
 }
 
 /// Each phase with each kind of data it may carry.
@@ -36,6 +44,9 @@ fn phases() -> Vec<Phase> {
             BlockReason::Executable("x".to_owned()),
             BlockReason::Credentials("x".to_owned()),
             BlockReason::Settings("x".to_owned()),
+            BlockReason::Awaits("x".to_owned()),
+            BlockReason::Requires("x".to_owned()),
+            BlockReason::Needs("x".to_owned()),
         ]
         .map(|reason| Phase::Blocked {
             reason,
@@ -48,16 +59,34 @@ fn phases() -> Vec<Phase> {
         attempt: 3,
     });
     all.push(Phase::Spawning { run, attempt: 3 });
+    let held = Patience::Held(Duration::from_secs(3));
+    let due = Patience::Until(DUE);
     all.extend(
-        [ReadyRule::Lives(LIVES_AFTER), ReadyRule::Told].map(|rule| Phase::Proving {
+        [
+            (ReadyRule::Lives(LIVES_AFTER), due, None),
+            (ReadyRule::Told, due, Some(EVERY)),
+            (ReadyRule::ToldByBus, due, None),
+            (ReadyRule::ToldByBus, held, None),
+        ]
+        .map(|(rule, patience, watch_every)| Phase::Proving {
             run,
             pid,
             since,
             rule,
-            deadline: DUE,
+            patience,
+            watch_every,
         }),
     );
-    all.push(Phase::Running { run, pid, since });
+    let watched = Watch {
+        every: EVERY,
+        due: DUE,
+    };
+    all.extend([None, Some(watched)].map(|watch| Phase::Running {
+        run,
+        pid,
+        since,
+        watch,
+    }));
     for then in thens() {
         let decides = matches!(then, Then::Decide { .. });
         let stages = [
@@ -97,9 +126,17 @@ fn lives() -> Vec<Lifecycle> {
                 RestartMode::Never,
             ] {
                 for row in [0, 4] {
+                    let held = matches!(
+                        phase,
+                        Phase::Proving {
+                            patience: Patience::Held(_),
+                            ..
+                        }
+                    );
                     let life = Lifecycle {
                         wish,
                         phase: phase.clone(),
+                        bus: if held { Bus::Away } else { Bus::There },
                         run: PRESENT,
                         row,
                         ticket: Ticket(5),
@@ -114,7 +151,21 @@ fn lives() -> Vec<Lifecycle> {
 }
 
 fn facts_of(run: Run) -> Vec<Event> {
-    let mut all = vec![Event::Spawned { run, pid: 71 }, Event::Ready { run }];
+    let mut all = vec![
+        Event::Spawned { run, pid: 71 },
+        Event::Ready { run },
+        Event::Alive { run },
+        Event::WatchdogTripped { run },
+        Event::LimitExceeded {
+            run,
+            text: "memory".to_owned(),
+        },
+    ];
+    for seconds in [0, 1, 100] {
+        let by = Duration::from_secs(seconds);
+        all.push(Event::Extend { run, by });
+        all.push(Event::WatchdogSet { run, every: by });
+    }
     let text = || "x".to_owned();
     all.extend(
         [
@@ -163,6 +214,8 @@ fn events() -> Vec<Event> {
         all.push(Event::ForeignGone { pid });
     }
     all.push(Event::CauseGone);
+    all.extend([Event::BusLost, Event::BusBack]);
+    all.push(Event::DependencyLost { on: other() });
     all.push(Event::Tick);
     all
 }
@@ -200,6 +253,14 @@ fn number_of_event(event: &Event) -> usize {
         Event::ForeignFound { .. } => 12,
         Event::ForeignGone { .. } => 13,
         Event::Tick => 14,
+        Event::Alive { .. } => 15,
+        Event::Extend { .. } => 16,
+        Event::WatchdogSet { .. } => 17,
+        Event::WatchdogTripped { .. } => 18,
+        Event::LimitExceeded { .. } => 19,
+        Event::BusLost => 20,
+        Event::BusBack => 21,
+        Event::DependencyLost { .. } => 22,
     }
 }
 
@@ -225,7 +286,7 @@ fn no_variant_is_left_out() {
         list.dedup();
     }
     assert_eq!(phases, (0..10).collect::<Vec<_>>());
-    assert_eq!(events, (0..15).collect::<Vec<_>>());
+    assert_eq!(events, (0..23).collect::<Vec<_>>());
 }
 
 #[test]
@@ -239,6 +300,11 @@ fn facts_about_other_runs_and_looks_are_stale() {
             Event::Spawned { run, .. }
             | Event::SpawnFailed { run, .. }
             | Event::Ready { run }
+            | Event::Alive { run }
+            | Event::Extend { run, .. }
+            | Event::WatchdogSet { run, .. }
+            | Event::WatchdogTripped { run }
+            | Event::LimitExceeded { run, .. }
             | Event::MainEnded { run, .. }
             | Event::TreeEnded { run, .. } => before.phase.live_run() == Some(*run),
             Event::Start
@@ -246,6 +312,9 @@ fn facts_about_other_runs_and_looks_are_stale() {
             | Event::Restart
             | Event::KillNow
             | Event::CauseGone
+            | Event::BusLost
+            | Event::BusBack
+            | Event::DependencyLost { .. }
             | Event::ForeignFound { .. }
             | Event::ForeignGone { .. }
             | Event::Tick => true,

@@ -5,6 +5,7 @@
 //! that of the last command. And when the faults end: up when wished up, nothing left when wished down.
 
 use super::*;
+use crate::policy::{ClassPolicy, FailureClass};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,6 +64,7 @@ impl Fate {
 #[derive(Debug, Clone)]
 enum Op {
     Command(Event),
+    Blow(Blow),
     Wait(u64),
 }
 
@@ -93,6 +95,8 @@ struct World {
     spawning: Option<Run>,
     known_ended: BTreeSet<Run>,
     wish: Wish,
+    /// Whether it feeds its watchdog in time.
+    fed: bool,
 }
 
 impl World {
@@ -109,6 +113,7 @@ impl World {
             spawning: None,
             known_ended: BTreeSet::new(),
             wish: Wish::Down,
+            fed: false,
         }
     }
 
@@ -152,6 +157,28 @@ impl World {
         if !(denied && wished == Wish::Up) {
             self.wish = wished;
         }
+        assert_eq!(self.life.wish(), self.wish);
+    }
+
+    fn blow(&mut self, blow: Blow) {
+        let run = self.life.run();
+        self.step(match blow {
+            Blow::Watchdog => Event::WatchdogTripped { run },
+            Blow::Limit => Event::LimitExceeded {
+                run,
+                text: "memory".to_owned(),
+            },
+            Blow::Dependency => Event::DependencyLost {
+                on: PluginId::new("other").unwrap(),
+            },
+            Blow::Extend(ms) => Event::Extend {
+                run,
+                by: Duration::from_millis(ms),
+            },
+            Blow::Alive => Event::Alive { run },
+            Blow::BusLost => Event::BusLost,
+            Blow::BusBack => Event::BusBack,
+        });
         assert_eq!(self.life.wish(), self.wish);
     }
 
@@ -283,6 +310,10 @@ impl World {
                     Coming::OthersDie(run) => self.others_die(run),
                 }
             } else {
+                if self.fed {
+                    let run = self.life.run();
+                    self.step(Event::Alive { run });
+                }
                 self.step(Event::Tick);
             }
             assert_eq!(self.life.wish(), self.wish, "the wish changed by itself");
@@ -368,14 +399,59 @@ fn op() -> impl Strategy<Value = Op> {
     ];
     prop_oneof![
         3 => command.prop_map(Op::Command),
+        2 => blow().prop_map(Op::Blow),
         2 => (0..20_u64).prop_map(Op::Wait),
         2 => (20..3_000_u64).prop_map(Op::Wait),
         1 => (3_000..200_000_u64).prop_map(Op::Wait),
     ]
 }
 
+/// What hits a run that lives, whichever it is by then.
+#[derive(Debug, Clone, Copy)]
+enum Blow {
+    Watchdog,
+    Limit,
+    Dependency,
+    Extend(u64),
+    Alive,
+    BusLost,
+    BusBack,
+}
+
+fn blow() -> impl Strategy<Value = Blow> {
+    prop_oneof![
+        Just(Blow::Watchdog),
+        Just(Blow::Limit),
+        Just(Blow::Dependency),
+        (0..100_000_u64).prop_map(Blow::Extend),
+        Just(Blow::Alive),
+        Just(Blow::BusLost),
+        Just(Blow::BusBack),
+    ]
+}
+
 fn rules() -> impl Strategy<Value = Rules> {
-    prop_oneof![Just(steady()), Just(told()), Just(Rules::default())]
+    let by_bus = Rules {
+        ready: ReadyRule::ToldByBus,
+        ..steady()
+    };
+    let mut watched = Rules {
+        watchdog: Some(Duration::from_secs(20)),
+        ..told()
+    };
+    let follows = ClassPolicy {
+        mode: Some(RestartMode::Always),
+        ..ClassPolicy::default()
+    };
+    let classes = &mut watched.restart.classes;
+    classes.insert(FailureClass::DependencyLost, follows);
+    prop_oneof![
+        Just(steady()),
+        Just(told()),
+        Just(by_bus),
+        Just(watched),
+        Just(Rules::default())
+    ]
 }
 
 /// The shapes a failed start or short run can have.
@@ -444,10 +520,14 @@ proptest! {
         for op in ops {
             match op {
                 Op::Command(event) => world.command(event),
+                Op::Blow(blow) => world.blow(blow),
                 Op::Wait(ms) => world.wait(ms),
             }
         }
         world.fates = Vec::new();
+        world.blow(Blow::BusBack);
+        // Whatever is watched is fed from now on, and what was told before it was stopped is told again.
+        world.fed = true;
         world.wait(3 * 3_600_000);
         world.check_end();
     }
@@ -478,7 +558,9 @@ proptest! {
             now = fail(&mut life, now, *shape);
             let delay = life.next_deadline().map_or(Duration::ZERO, |next| next.since(now));
             let exponent = u32::try_from(n).unwrap().checked_sub(1);
-            let expected = exponent.map_or(0, |exponent| 2_u64.saturating_pow(exponent)).min(3_600);
+            // After an exec that failed nothing is tried at once.
+            let first = u64::from(matches!(shape, Short::ExecFails));
+            let expected = exponent.map_or(first, |exponent| 2_u64.saturating_pow(exponent)).min(3_600);
             prop_assert_eq!(delay, Duration::from_secs(expected), "after {:?}", &shapes[..=n]);
             now = now.after(delay);
             checked_step(&mut life, now, Event::Tick);

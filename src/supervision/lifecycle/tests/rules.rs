@@ -1,7 +1,7 @@
 //! Single rules of spec §9, each by an example.
 
 use super::*;
-use crate::policy::RestartMode;
+use crate::policy::{ClassPolicy, FailureClass, RestartMode};
 
 fn up(rules: Rules) -> Lifecycle {
     let mut life = Lifecycle::new(rules, Run(0), 1);
@@ -31,7 +31,15 @@ fn a_start_prepares_spawns_and_proves() {
     assert_eq!(life.next_deadline(), Some(at(102)));
     checked_step(&mut life, at(102), Event::Tick);
     let since = at(2);
-    assert_eq!(*life.phase(), Phase::Running { run, pid, since });
+    assert_eq!(
+        *life.phase(),
+        Phase::Running {
+            run,
+            pid,
+            since,
+            watch: None
+        }
+    );
 }
 
 #[test]
@@ -414,11 +422,11 @@ fn a_number_is_not_used_again_when_exec_fails() {
         failure,
     };
     let step = checked_step(&mut life, at(0), failed.clone());
-    assert!(
-        matches!(step.effects[..], [Effect::Prepare(_)]),
-        "nothing began, nothing ended"
-    );
-    prepared(&mut life, at(0));
+    assert_eq!(step.effects, [], "nothing began, nothing ended");
+    let next = life.next_deadline().unwrap();
+    assert_eq!(next, seconds(1), "what could not be started takes a breath");
+    checked_step(&mut life, next, Event::Tick);
+    prepared(&mut life, next);
     assert_eq!(checked_step(&mut life, at(0), failed).answer, Answer::Stale);
     assert_eq!(
         *life.phase(),
@@ -440,4 +448,169 @@ fn a_clock_that_stands_still_or_jumps_far_breaks_nothing() {
     checked_step(&mut life, end_of_time, stop);
     checked_step(&mut life, end_of_time, Event::Tick);
     assert_eq!(life.phase.name(), PhaseName::Killing);
+}
+
+fn failure(life: &Lifecycle) -> &Failure {
+    &life.last_failure().unwrap().failure
+}
+
+#[test]
+fn a_watched_run_that_falls_silent_is_stopped_and_started_anew() {
+    let every = Duration::from_secs(30);
+    let mut life = up(Rules {
+        watchdog: Some(every),
+        ..told()
+    });
+    let run = bring_up(&mut life, at(0));
+    assert_eq!(
+        checked_step(&mut life, at(0), Event::Alive { run }).answer,
+        Answer::Stale,
+        "it is watched from when it is ready"
+    );
+    checked_step(&mut life, seconds(10), Event::Ready { run });
+    assert_eq!(life.next_deadline(), Some(seconds(40)));
+    checked_step(&mut life, seconds(39), Event::Alive { run });
+    assert_eq!(life.next_deadline(), Some(seconds(69)));
+    let by = Duration::from_secs(100);
+    checked_step(&mut life, seconds(40), Event::Extend { run, by });
+    assert_eq!(life.next_deadline(), Some(seconds(140)));
+    let step = checked_step(&mut life, seconds(140), Event::Tick);
+    assert_eq!(step.effects, [Effect::SignalTree(run)]);
+    end(&mut life, seconds(141), KILLED);
+    assert_eq!(failure(&life), &Failure::Watchdog(every));
+    assert_eq!(
+        life.cause(),
+        "was stopped by its watchdog: no sign of life for 30.0 s"
+    );
+    // A run that was stable before it hung begins a new row.
+    assert_eq!(life.phase().name(), PhaseName::Preparing);
+
+    let run = bring_to_running(&mut life, seconds(150));
+    let every = Duration::from_secs(5);
+    checked_step(&mut life, seconds(151), Event::WatchdogSet { run, every });
+    assert_eq!(life.next_deadline(), Some(seconds(156)));
+    let every = Duration::ZERO;
+    checked_step(&mut life, seconds(152), Event::WatchdogSet { run, every });
+    assert_eq!(life.next_deadline(), None);
+    checked_step(&mut life, seconds(153), Event::WatchdogTripped { run });
+    end(&mut life, seconds(154), KILLED);
+    assert_eq!(failure(&life), &Failure::Watchdog(Duration::ZERO));
+}
+
+#[test]
+fn start_and_grace_last_longer_for_whoever_asks() {
+    let mut life = up(told());
+    let run = bring_up(&mut life, at(0));
+    let by = Duration::from_secs(300);
+    checked_step(&mut life, seconds(29), Event::Extend { run, by });
+    assert_eq!(life.next_deadline(), Some(seconds(329)));
+    let shorter = Duration::from_secs(1);
+    checked_step(&mut life, seconds(30), Event::Extend { run, by: shorter });
+    assert_eq!(life.next_deadline(), Some(seconds(329)), "never shorter");
+    checked_step(&mut life, seconds(31), Event::Stop(StopCause::ByHand));
+    assert_eq!(life.next_deadline(), Some(seconds(36)));
+    let by = Duration::from_secs(20);
+    checked_step(&mut life, seconds(35), Event::Extend { run, by });
+    assert_eq!(life.next_deadline(), Some(seconds(55)));
+}
+
+#[test]
+fn who_is_told_of_by_the_bus_waits_while_it_is_away() {
+    let mut life = up(Rules {
+        ready: ReadyRule::ToldByBus,
+        ..steady()
+    });
+    let run = bring_up(&mut life, at(0));
+    assert_eq!(life.next_deadline(), Some(seconds(30)));
+    checked_step(&mut life, seconds(20), Event::BusLost);
+    assert_eq!(life.next_deadline(), None);
+    assert_eq!(life.waits_for(), ["the bus, to see its login there"]);
+    checked_step(&mut life, seconds(5_000), Event::BusBack);
+    assert_eq!(life.next_deadline(), Some(seconds(5_010)));
+    checked_step(&mut life, seconds(5_001), Event::BusLost);
+    checked_step(&mut life, seconds(5_002), Event::Ready { run });
+    assert_eq!(life.phase().name(), PhaseName::Running);
+    end(&mut life, seconds(5_003), KILLED);
+    // Begun while the bus is away: its time begins when it is back.
+    bring_up(&mut life, seconds(5_004));
+    assert_eq!(life.next_deadline(), None);
+    checked_step(&mut life, seconds(6_000), Event::BusBack);
+    assert_eq!(life.next_deadline(), Some(seconds(6_030)));
+}
+
+#[test]
+fn a_limit_that_was_exceeded_counts_as_a_short_run_however_long_it_was() {
+    let mut life = up(with_mode(RestartMode::Never));
+    for (n, delay) in [(0, 0), (1, 1), (2, 2), (3, 4)] {
+        let now = seconds(n * 10_000);
+        let run = bring_to_running(&mut life, now);
+        let (later, text) = (now.after(Duration::from_secs(9_000)), "memory".to_owned());
+        let step = checked_step(&mut life, later, Event::LimitExceeded { run, text });
+        assert_eq!(step.effects, [Effect::SignalTree(run)]);
+        end(&mut life, later, ExitStatus::Code(0));
+        let until = life
+            .next_deadline()
+            .map_or(Duration::ZERO, |at| at.since(later));
+        assert_eq!(until, Duration::from_secs(delay));
+        if let Some(at) = life.next_deadline() {
+            checked_step(&mut life, at, Event::Tick);
+        }
+    }
+    assert_eq!(life.cause(), "was stopped for using too much: memory");
+}
+
+#[test]
+fn a_required_plugin_that_is_lost_takes_its_dependants_along_only_where_so_configured() {
+    let on = || PluginId::new("state").unwrap();
+    let mut life = up(steady());
+    bring_to_running(&mut life, at(0));
+    let lost = Event::DependencyLost { on: on() };
+    assert_eq!(
+        checked_step(&mut life, at(500), lost.clone()).answer,
+        Answer::Stale
+    );
+    let mut rules = steady();
+    let class = ClassPolicy {
+        mode: Some(RestartMode::Always),
+        ..ClassPolicy::default()
+    };
+    rules
+        .restart
+        .classes
+        .insert(FailureClass::DependencyLost, class);
+    life.set_rules(rules);
+    checked_step(&mut life, at(600), lost);
+    let step = end(&mut life, at(700), ExitStatus::Code(0));
+    assert!(
+        matches!(step.effects[0], Effect::Prepare(_)),
+        "at once: {step:?}"
+    );
+    assert_eq!(failure(&life), &Failure::DependencyLost(on()));
+    assert_eq!(life.failures(), 0, "no fault of its own");
+}
+
+#[test]
+fn each_class_of_failure_has_its_own_delay() {
+    let mut rules = steady();
+    let class = ClassPolicy {
+        first_delay: Some(Duration::from_secs(9)),
+        ..ClassPolicy::default()
+    };
+    rules.restart.classes.insert(FailureClass::Crash, class);
+    let mut life = up(rules);
+    bring_to_running(&mut life, at(0));
+    end(&mut life, seconds(3_600), KILLED);
+    assert_eq!(life.next_deadline(), Some(seconds(3_609)));
+    checked_step(&mut life, seconds(3_609), Event::Tick);
+    bring_to_running(&mut life, seconds(3_609));
+    let oom = ExitStatus::OutOfMemory {
+        used_bytes: 64 << 20,
+        limit_bytes: 64 << 20,
+    };
+    end(&mut life, seconds(7_000), oom);
+    assert_eq!(life.next_deadline(), Some(seconds(7_001)));
+    assert_eq!(
+        life.cause(),
+        "killed by the kernel for lack of memory, 64 MiB used of 64 MiB allowed after 3391.0 s"
+    );
 }
