@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 use supervision::lifecycle::PhaseName;
+pub use supervision::limits::{LimitAction, Resource as LimitKind};
 use supervision::{ExitStatus, PluginId, Run};
 
 /// What the bus is told of (spec §8). Of one plugin, in the order in which it happened.
@@ -81,46 +82,6 @@ pub struct LimitExceeded {
     pub action: LimitAction,
     /// Where what was found is kept; none when nothing is.
     pub evidence: Option<PathBuf>,
-}
-
-/// What is limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LimitKind {
-    /// Resident memory of the tree.
-    Memory,
-    /// Processor time of the tree.
-    Cpu,
-}
-
-impl LimitKind {
-    /// The word on the wire (spec §18).
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LimitKind::Memory => "memory",
-            LimitKind::Cpu => "cpu",
-        }
-    }
-}
-
-/// What is done when a limit is exceeded (spec §4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LimitAction {
-    /// It is told.
-    Event,
-    /// The plugin is restarted.
-    Restart,
-}
-
-impl LimitAction {
-    /// The word on the wire and in the configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LimitAction::Event => "event",
-            LimitAction::Restart => "restart",
-        }
-    }
 }
 
 /// What the launcher tells of itself (spec §18).

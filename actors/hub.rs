@@ -3,11 +3,13 @@
 //! Invariant: nothing in here is changed but the roster's entries, the stage and the plans, each in one place. Plans are
 //! replaced as a whole; who reads them twice in one decision takes a snapshot ([`Hub::plans`]) first.
 
-use crate::ports::{Configuration, FileFacts, Inventory, Kind, Meter, Plans, Ports, Renewer};
+use crate::ports::{
+    Configuration, FileFacts, Inventory, Kind, Meter, Plans, Ports, Renewer, Usage,
+};
 use crate::seat::{Roster, Seat};
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use supervision::PluginId;
 use supervision::hand::{Setting, enabled};
@@ -50,6 +52,7 @@ pub struct Hub {
     /// What the configuration says.
     plans: watch::Sender<Arc<Plans>>,
     stage: watch::Sender<Stage>,
+    own_usage: Mutex<Option<Usage>>,
     /// Tells the jitter of one launcher from that of another.
     seed: u64,
 }
@@ -117,6 +120,7 @@ impl Hub {
             run_began: parts.run_began,
             node: parts.node,
             stage: watch::Sender::new(Stage::Beginning),
+            own_usage: Mutex::new(None),
             seed,
         })
     }
@@ -160,6 +164,28 @@ impl Hub {
                 *stage = to;
             }
             later
+        });
+    }
+
+    /// What the launcher itself uses, as last sampled; none = not measured yet, or never.
+    #[must_use]
+    pub fn own_usage(&self) -> Option<Usage> {
+        *self
+            .own_usage
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was measured of the launcher itself.
+    pub(crate) fn note_own_usage(&self, usage: Usage) {
+        let mut own = self
+            .own_usage
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let peak = own.map_or(0, |before| before.peak_rss_bytes);
+        *own = Some(Usage {
+            peak_rss_bytes: usage.peak_rss_bytes.max(usage.rss_bytes).max(peak),
+            ..usage
         });
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: plain data; who sends a message needs nothing of the actor that understands it.
 
-use crate::ports::{FileFacts, Usage};
+use crate::ports::{FileFacts, Round, Usage};
 use crate::view::View;
 use std::sync::Arc;
 use supervision::lifecycle::{Event, StopCause};
@@ -25,7 +25,7 @@ pub enum PluginMessage {
     /// A deadline may have come.
     Wake,
     /// The monitor sampled the tree of this run.
-    Sampled(Run, Usage),
+    Sampled(Round, Run, Usage),
     /// The last lines of this run are in.
     TailTaken(Run, Vec<String>),
     /// Its executable was found, changed or lost.

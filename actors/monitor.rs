@@ -1,18 +1,17 @@
 //! The monitor: has all trees measured at each interval, and new runs soon after they began.
 //!
-//! Invariants: one measurement at a time; what is measured goes to each plugin's actor, never into its state from here.
+//! Invariants: one measurement at a time; regular rounds keep their distance, however often runs begin; what is measured
+//! goes to each plugin's actor, never into its state from here; without an interval there is no timer at all.
 
 use crate::hub::Hub;
 use crate::message::PluginMessage;
-use crate::ports::Child;
+use crate::ports::{Child, Round};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::{PluginId, Run};
 use tokio::task::AbortHandle;
-
-/// How often all trees are measured (spec §10).
-pub const INTERVAL: Duration = Duration::from_secs(5);
+use tokio::time::Instant;
 
 /// How soon after its begin a run is measured first, so that `ls` has figures.
 pub const SOON: Duration = Duration::from_millis(500);
@@ -20,8 +19,8 @@ pub const SOON: Duration = Duration::from_millis(500);
 /// What the monitor understands.
 #[derive(Debug)]
 pub enum MonitorMessage {
-    /// A run began.
-    RunBegan,
+    /// A run began, or the interval changed.
+    Rung,
     /// It is time to measure.
     Measure,
     /// The measurement is done and was handed out.
@@ -31,24 +30,25 @@ pub enum MonitorMessage {
 /// The actor.
 pub struct Monitor;
 
-/// When the next measurement comes.
-enum Next {
-    /// At the end of the interval.
-    Regular,
-    /// Soon, as a run began.
-    Soon,
-    /// One is under way.
-    UnderWay,
-    /// One is under way, and a run began meanwhile.
-    UnderWayThenSoon,
-}
-
 /// What the actor holds.
 pub struct MonitorState {
     hub: Arc<Hub>,
-    next: Next,
+    /// When the last regular round began, or counting did.
+    regular: Instant,
+    /// When runs that were not measured yet are; none = there are none.
+    first: Option<Instant>,
+    work: Work,
     timer: Option<AbortHandle>,
     bell: AbortHandle,
+}
+
+/// Whether a measurement is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// None is.
+    Idle,
+    /// One is; the timer waits for its end.
+    UnderWay,
 }
 
 impl Drop for MonitorState {
@@ -70,22 +70,28 @@ impl Actor for Monitor {
         myself: ActorRef<MonitorMessage>,
         hub: Arc<Hub>,
     ) -> Result<MonitorState, ActorProcessingErr> {
-        let (bell, listener) = (hub.run_began.clone(), myself.clone());
+        let (bell, mut plans) = (hub.run_began.clone(), hub.plans_to_come());
+        let listener = myself.clone();
         let bell = tokio::spawn(async move {
             loop {
-                bell.notified().await;
-                if listener.cast(MonitorMessage::RunBegan).is_err() {
+                tokio::select! {
+                    () = bell.notified() => {}
+                    Ok(()) = plans.changed() => {}
+                }
+                if listener.cast(MonitorMessage::Rung).is_err() {
                     return;
                 }
             }
         });
         let mut state = MonitorState {
             hub,
-            next: Next::Regular,
+            regular: Instant::now(),
+            first: None,
+            work: Work::Idle,
             timer: None,
             bell: bell.abort_handle(),
         };
-        state.plan(&myself, INTERVAL);
+        state.plan(&myself);
         Ok(state)
     }
 
@@ -96,38 +102,46 @@ impl Actor for Monitor {
         state: &mut MonitorState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            MonitorMessage::RunBegan => match state.next {
-                Next::Regular => {
-                    state.next = Next::Soon;
-                    state.plan(&myself, SOON);
+            MonitorMessage::Rung => {
+                let before = state.first;
+                state.first.get_or_insert_with(|| Instant::now() + SOON);
+                if before.is_none() {
+                    state.plan(&myself);
                 }
-                Next::UnderWay => state.next = Next::UnderWayThenSoon,
-                Next::Soon | Next::UnderWayThenSoon => {}
-            },
+            }
             MonitorMessage::Measure => state.measure(&myself),
-            MonitorMessage::Measured => match state.next {
-                Next::UnderWayThenSoon => {
-                    state.next = Next::Soon;
-                    state.plan(&myself, SOON);
-                }
-                Next::UnderWay | Next::Regular | Next::Soon => {
-                    state.next = Next::Regular;
-                    state.plan(&myself, INTERVAL);
-                }
-            },
+            MonitorMessage::Measured => {
+                state.work = Work::Idle;
+                state.plan(&myself);
+            }
         }
         Ok(())
     }
 }
 
 impl MonitorState {
-    fn plan(&mut self, myself: &ActorRef<MonitorMessage>, after: Duration) {
+    /// How often is measured; none = never.
+    fn interval(&self) -> Option<Duration> {
+        Some(self.hub.plans().sampling).filter(|interval| !interval.is_zero())
+    }
+
+    /// Sets the timer for what comes first, unless a measurement is under way.
+    fn plan(&mut self, myself: &ActorRef<MonitorMessage>) {
         if let Some(timer) = self.timer.take() {
             timer.abort();
         }
+        let Some(interval) = self.interval() else {
+            self.first = None;
+            return;
+        };
+        if self.work == Work::UnderWay {
+            return;
+        }
+        let regular = self.regular + interval;
+        let at = self.first.map_or(regular, |first| first.min(regular));
         let myself = myself.clone();
         let timer = tokio::spawn(async move {
-            tokio::time::sleep(after).await;
+            tokio::time::sleep_until(at).await;
             // A monitor that is gone has a successor with a timer of its own.
             let _ = myself.cast(MonitorMessage::Measure);
         });
@@ -135,19 +149,31 @@ impl MonitorState {
     }
 
     fn measure(&mut self, myself: &ActorRef<MonitorMessage>) {
-        self.next = Next::UnderWay;
+        let Some(interval) = self.interval() else {
+            return;
+        };
+        if self.work == Work::UnderWay {
+            return;
+        }
+        self.work = Work::UnderWay;
+        self.first = None;
+        let now = Instant::now();
+        let round = if now >= self.regular + interval {
+            self.regular = now;
+            Round::Regular
+        } else {
+            Round::First
+        };
         let (hub, myself) = (self.hub.clone(), myself.clone());
         let measurement = tokio::spawn(async move {
-            let runs: Vec<(PluginId, Run, Arc<dyn Child>)> = hub
-                .roster
-                .seats()
-                .iter()
-                .filter_map(|seat| Some((seat.id.clone(), seat.view().run, seat.child()?)))
-                .collect();
-            for (id, run, usage) in hub.meter.measure(runs).await {
+            let measured = hub.meter.measure(round, runs(&hub, round)).await;
+            if let Some(own) = measured.own {
+                hub.note_own_usage(own);
+            }
+            for (id, run, usage) in measured.runs {
                 if let Some(seat) = hub.roster.get(&id) {
                     // A figure that nobody takes is replaced by the next one.
-                    let _ = seat.tell(PluginMessage::Sampled(run, usage));
+                    let _ = seat.tell(PluginMessage::Sampled(round, run, usage));
                 }
             }
         });
@@ -157,4 +183,21 @@ impl MonitorState {
             let _ = myself.cast(MonitorMessage::Measured);
         });
     }
+}
+
+/// What is measured in a round.
+fn runs(hub: &Hub, round: Round) -> Vec<(PluginId, Run, Arc<dyn Child>)> {
+    let wanted = |measured: bool| match round {
+        Round::Regular => true,
+        Round::First => !measured,
+    };
+    let seats = hub.roster.seats();
+    seats
+        .iter()
+        .filter(|seat| wanted(seat.is_measured()))
+        .filter_map(|seat| {
+            let (run, child) = seat.run()?;
+            Some((seat.id.clone(), run, child))
+        })
+        .collect()
 }

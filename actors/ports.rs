@@ -9,6 +9,7 @@ pub use crate::happening::{
     TOLD_LINES,
 };
 use crate::link::Link;
+use crate::plugin::Case;
 use crate::turn::MyTurn;
 use bus::wire::ClientProfile;
 use logs::LinePattern;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use supervision::credential::Outcome;
 use supervision::lifecycle::{BlockReason, Rules, SpawnFailure};
+use supervision::limits::Limits;
 use supervision::policy::LogPolicy;
 use supervision::{ExitStatus, MonoTime, PluginId, Run};
 
@@ -42,6 +44,8 @@ pub struct Plan {
     pub rules: Rules,
     /// Size and number of its log files.
     pub logs: LogPolicy,
+    /// What it may use.
+    pub limits: Limits,
     /// Arguments after `argv[0]`.
     pub args: Vec<String>,
     /// Variables of its own, by name.
@@ -107,6 +111,8 @@ pub struct Plans {
     pub by_id: BTreeMap<PluginId, Plan>,
     /// The ids of `autostart`, in order, each once.
     pub autostart: Vec<PluginId>,
+    /// How often all trees are measured; zero = never.
+    pub sampling: Duration,
 }
 
 impl Plans {
@@ -169,19 +175,54 @@ pub struct Launch {
     pub turn: Option<MyTurn>,
 }
 
-/// What a plugin's tree uses, as last sampled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What a tree of processes uses, as last sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// Percent of one processor since the sample before; may exceed 100.
     pub cpu_percent: u64,
     /// Resident bytes.
     pub rss_bytes: u64,
-    /// The highest `rss_bytes` of this run.
+    /// The highest `rss_bytes` of this run, also between samples where the kernel keeps it.
     pub peak_rss_bytes: u64,
-    /// CPU time of the run.
+    /// CPU time of the run, also of what has ended; never falls.
     pub cpu_time_ms: u64,
     /// Processes beside the main one.
     pub children: u64,
+    /// Threads of all its processes.
+    pub threads: u64,
+    /// Open descriptors of all its processes; none = the kernel does not say.
+    pub open_fds: Option<u64>,
+}
+
+impl Usage {
+    /// What no process uses.
+    pub const NOTHING: Usage = Usage {
+        cpu_percent: 0,
+        rss_bytes: 0,
+        peak_rss_bytes: 0,
+        cpu_time_ms: 0,
+        children: 0,
+        threads: 0,
+        open_fds: Some(0),
+    };
+}
+
+/// What a measurement is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Round {
+    /// All runs, at the end of an interval: these count against limits. What is not named is forgotten.
+    Regular,
+    /// Runs that were not measured yet, soon after they began: to be shown.
+    First,
+}
+
+/// What one measurement gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Measured {
+    /// Of each run that was asked for and is not over.
+    pub runs: Vec<(PluginId, Run, Usage)>,
+    /// Of the launcher itself, without its plugins; none = not measured.
+    pub own: Option<Usage>,
 }
 
 /// One run that lives, or lived: its process and tree, and its log.
@@ -210,6 +251,12 @@ pub trait Child: Send + Sync {
     fn kill(&self) -> Result<(), String>;
     /// The processes of the tree, the main one first; for sampling.
     fn members(&self) -> Vec<os::Member>;
+    /// Writes down what can be found out about the tree now, and gives the file (spec §10). The error is for the log. Once
+    /// begun it is done, also when nobody waits for it any more.
+    fn keep_evidence(&self, case: Case) -> BoxFuture<Result<PathBuf, String>> {
+        let _ = case;
+        Box::pin(async { Err("nothing is kept of it".to_owned()) })
+    }
     /// Writes the end line and closes the log of this run; `done` gets its last lines once all output is in.
     fn close_log(&self, cause: &str, lasted: Duration, done: Box<dyn FnOnce(Vec<String>) + Send>);
 }
@@ -385,11 +432,13 @@ pub trait Inventory: Send + Sync + 'static {
 
 /// Measures what trees use.
 pub trait Meter: Send + Sync + 'static {
-    /// Measures the trees of these runs, in one go; a run that is over is left out of the answer.
+    /// Measures the trees of these runs in one go, in a regular round the launcher itself, too; a run that is over is left
+    /// out of the answer.
     fn measure(
         &self,
+        round: Round,
         runs: Vec<(PluginId, Run, Arc<dyn Child>)>,
-    ) -> BoxFuture<Vec<(PluginId, Run, Usage)>>;
+    ) -> BoxFuture<Measured>;
 }
 
 /// What is kept over a restart of the launcher (spec §12).

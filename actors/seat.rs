@@ -6,6 +6,7 @@
 //! - the view is replaced as a whole, before any reply that speaks of it (architecture §2).
 
 use crate::message::PluginMessage;
+use crate::plugin::Watched;
 use crate::ports::{Child, FileFacts, Kind, Plan, Refused, Usage};
 use crate::turn::Turn;
 use crate::view::{LastExit, View};
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use supervision::hand::Setting;
 use supervision::lifecycle::{Effect, Event, Lifecycle};
-use supervision::{PluginId, Run};
+use supervision::{MonoTime, PluginId, Run};
 use tokio::sync::watch;
 
 /// The state of a seat, changed only by its actor (and, for the child, by the task that made it).
@@ -44,7 +45,12 @@ pub(crate) struct SeatState {
     pub(crate) pid: i32,
     pub(crate) last_exit: Option<LastExit>,
     pub(crate) tail: Vec<String>,
-    pub(crate) usage: Usage,
+    /// When the newest run began.
+    pub(crate) started: Option<MonoTime>,
+    /// The newest sample of the child.
+    pub(crate) usage: Option<Usage>,
+    /// What is counted against the limits of the child.
+    pub(crate) watched: Watched,
 }
 
 /// A plugin's place: outlives its actor.
@@ -110,7 +116,9 @@ impl Seat {
             pid: 0,
             last_exit: None,
             tail: Vec::new(),
-            usage: Usage::default(),
+            started: None,
+            usage: None,
+            watched: Watched::default(),
         };
         let view = watch::Sender::new(Arc::new(state.view(&id, kind, 0)));
         Arc::new(Seat {
@@ -150,7 +158,20 @@ impl Seat {
         }
     }
 
-    /// The processes that live on it; for sampling.
+    /// The run that lives on it; for sampling.
+    #[must_use]
+    pub fn run(&self) -> Option<(Run, Arc<dyn Child>)> {
+        lock(&self.state).child.clone()
+    }
+
+    /// Whether a sample of the run that lives was taken; also when none lives.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        let state = lock(&self.state);
+        state.child.is_none() || state.usage.is_some()
+    }
+
+    /// The processes that live on it.
     #[must_use]
     pub fn child(&self) -> Option<Arc<dyn Child>> {
         lock(&self.state)
@@ -319,11 +340,13 @@ impl SeatState {
             cause: self.life.cause(),
             last_exit: self.last_exit.clone(),
             tail: self.tail.clone(),
+            started: self.started,
             usage: if self.child.is_some() {
                 self.usage
             } else {
-                Usage::default()
+                Some(Usage::NOTHING)
             },
+            limits: self.plan.limits,
         }
     }
 }

@@ -5,7 +5,8 @@
 use crate::ports::{FileFacts, Kind, Usage};
 use supervision::hand::Setting;
 use supervision::lifecycle::{PhaseName, Wish};
-use supervision::{ExitStatus, PluginId, Run};
+use supervision::limits::Limits;
+use supervision::{ExitStatus, MonoTime, PluginId, Run};
 
 /// How the newest run that is over ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +66,12 @@ pub struct View {
     pub last_exit: Option<LastExit>,
     /// The last lines of the newest run that is over, at most 20, oldest first.
     pub tail: Vec<String>,
-    /// What it uses; zeros while nothing lives.
-    pub usage: Usage,
+    /// When the newest run began, by the monotonic clock; none = never.
+    pub started: Option<MonoTime>,
+    /// What it uses; zeros while nothing lives, none while that is not measured.
+    pub usage: Option<Usage>,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 impl View {

@@ -55,6 +55,7 @@ fn plan() -> Plan {
             ..Rules::default()
         },
         logs: LogPolicy::default(),
+        limits: supervision::limits::Limits::default(),
         args: Vec::new(),
         env: BTreeMap::new(),
         env_file: None,
@@ -96,6 +97,7 @@ impl Launcher {
                     by_id: BTreeMap::new(),
                     // Every other one starts with the launcher.
                     autostart: ids().into_iter().step_by(2).collect(),
+                    sampling: Duration::from_secs(5),
                 },
                 configuration: world.clone(),
                 inventory: world.clone(),

@@ -4,12 +4,14 @@
 //! lifecycle never tell different stories.
 
 use crate::hub::Hub;
-use crate::ports::{FileFacts, Kind, Refused};
+use crate::ports::{FileFacts, Kind, Refused, Usage};
 use crate::view::View;
 use bus::wire::{GetPluginReply, LastExit, PluginInfo, UNKNOWN, Why, local_time};
+use serde_json::{Map, Value};
 use supervision::ExitStatus;
 use supervision::hand::Setting;
 use supervision::lifecycle::{PhaseName, Wish};
+use supervision::limits::Limits;
 
 /// A view as the wire has it.
 #[must_use]
@@ -21,18 +23,15 @@ pub fn info(hub: &Hub, view: &View) -> PluginInfo {
         None => node.plugins_folder.join(view.id.as_str()),
     };
     let running = view.running();
-    let uptime_ms = if running {
-        hub.ports
-            .clock
-            .wall_mse()
-            .saturating_sub(view.start_mse)
-            .max(0)
-    } else {
-        0
-    };
+    // By the clock that nobody sets.
+    let started = view.started.filter(|_| running);
+    let uptime = started.map(|at| hub.ports.clock.now().since(at).as_secs());
+    let usage = view.usage;
+    let shown = usage.unwrap_or(Usage::NOTHING);
+    let known = |value: u64| usage.map_or(UNKNOWN, |_| number(value));
     PluginInfo {
-        cpu: number(view.usage.cpu_percent),
-        rss: number(view.usage.rss_bytes),
+        cpu: number(shown.cpu_percent),
+        rss: number(shown.rss_bytes),
         modified_time: file.map(modified).unwrap_or_default(),
         name: shown_name(view),
         path: path.display().to_string(),
@@ -43,7 +42,7 @@ pub fn info(hub: &Hub, view: &View) -> PluginInfo {
         start_count: number(view.start_count),
         start_time_mse: view.start_mse,
         stop_time_mse: view.stop_mse,
-        uptime: uptime_ms / 1000,
+        uptime: number(uptime.unwrap_or(0)),
         phase: view.phase.as_str().to_owned(),
         wish: match view.wish {
             Wish::Up => "up",
@@ -64,11 +63,13 @@ pub fn info(hub: &Hub, view: &View) -> PluginInfo {
             .map(|exit| exit.status.signal_name())
             .unwrap_or_default(),
         cause: view.cause.clone(),
-        children: number(view.usage.children),
-        open_fds: UNKNOWN,
-        cpu_time_ms: number(view.usage.cpu_time_ms),
-        peak_rss: number(view.usage.peak_rss_bytes),
-        limits: serde_json::Map::new(),
+        children: known(shown.children),
+        open_fds: usage
+            .and_then(|usage| usage.open_fds)
+            .map_or(UNKNOWN, number),
+        cpu_time_ms: known(shown.cpu_time_ms),
+        peak_rss: known(shown.peak_rss_bytes),
+        limits: limits(&view.limits),
         tree: "group".to_owned(),
         node: node.client_id.clone(),
     }
@@ -174,6 +175,31 @@ fn hint(view: &View) -> String {
         | PhaseName::Stopping
         | PhaseName::Killing => String::new(),
     }
+}
+
+/// What is limited, as the configuration has it: bytes and percent as numbers; empty = nothing.
+#[must_use]
+pub fn limits(limits: &Limits) -> Map<String, Value> {
+    let mut shown = Map::new();
+    if limits.is_none() {
+        return shown;
+    }
+    let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
+    let measured = [("memory", limits.memory_bytes), ("cpu", limits.cpu_percent)];
+    for (key, limit) in measured {
+        if let Some(limit) = limit {
+            put(key, limit.get().into());
+        }
+    }
+    if measured.iter().any(|(_, limit)| limit.is_some()) {
+        put("strikes", limits.strikes.into());
+        put("action", limits.action.as_str().into());
+        put("hard", limits.hard.into());
+    }
+    if let Some(pids) = limits.pids {
+        put("pids", pids.get().into());
+    }
+    shown
 }
 
 fn modified(file: &FileFacts) -> String {

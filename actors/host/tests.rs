@@ -100,6 +100,7 @@ fn launch(name: &str, path: &Path) -> Launch {
         plan: Plan {
             rules: Rules::default(),
             logs: LogPolicy::default(),
+            limits: supervision::limits::Limits::default(),
             args: Vec::new(),
             env: BTreeMap::new(),
             env_file: None,
@@ -158,11 +159,14 @@ async fn a_run_is_started_logged_recorded_and_forgotten() {
     assert_eq!(world.fifos(), 1);
     let usage = TreeMeter::default();
     let runs = vec![(PluginId::new("east").unwrap(), Run(3), child.clone())];
-    use crate::ports::Meter;
-    let [(_, _, usage)] = &usage.measure(runs).await[..] else {
+    use crate::ports::{Meter, Round};
+    let measured = usage.measure(Round::Regular, runs).await;
+    let [(_, _, usage)] = &measured.runs[..] else {
         panic!()
     };
     assert!(usage.rss_bytes > 0 && usage.children == 0, "{usage:?}");
+    assert!(usage.open_fds.unwrap() >= 3 && usage.threads == 1);
+    assert!(measured.own.unwrap().rss_bytes > usage.rss_bytes);
     child.signal(15).unwrap();
     let status = tokio::time::timeout(PATIENCE, child.tree_ended())
         .await

@@ -25,6 +25,7 @@ fn plans(instances: &[(&str, &str)]) -> Plans {
     let plan = |instance_of: Option<&str>| Plan {
         rules: Rules::default(),
         logs: LogPolicy::default(),
+        limits: supervision::limits::Limits::default(),
         args: Vec::new(),
         env: BTreeMap::new(),
         env_file: None,
@@ -40,6 +41,7 @@ fn plans(instances: &[(&str, &str)]) -> Plans {
             .map(|(name, binary)| (id(name), plan(Some(binary))))
             .collect(),
         autostart: Vec::new(),
+        sampling: std::time::Duration::ZERO,
     }
 }
 

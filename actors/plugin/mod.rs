@@ -7,14 +7,17 @@
 //! - one INFO line per phase change, written in one place;
 //! - every command gets its answer once its goal is reached or known to be missed; the requester sets its own deadline.
 
+mod limit;
 mod order;
 mod perform;
 mod waiters;
 
+pub(crate) use limit::Watched;
+pub use limit::{Case, Sampled};
 pub use order::{order, send_order};
 
 use crate::message::{Order, OrderError, OrderResult, PluginMessage};
-use crate::ports::{Clock, FileFacts, Kind, Look, Ports, Preparation, Usage};
+use crate::ports::{Clock, FileFacts, Kind, Look, Ports, Preparation};
 use crate::seat::Seat;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
@@ -112,7 +115,7 @@ impl Actor for PluginActor {
                 state.timer.due = None;
                 state.apply(Event::Tick);
             }
-            PluginMessage::Sampled(run, usage) => state.sampled(run, usage),
+            PluginMessage::Sampled(round, run, usage) => state.sampled(round, run, usage),
             PluginMessage::TailTaken(run, tail) => state.tail_taken(run, tail),
             PluginMessage::FileSeen(file) => state.file_seen(file),
         }
@@ -221,17 +224,6 @@ impl PluginState {
             (Answer::Accepted | Answer::Already | Answer::Noted | Answer::Stale, _) => {
                 self.waiters.add(goal, reply);
             }
-        }
-    }
-
-    fn sampled(&mut self, run: Run, usage: Usage) {
-        let mut state = self.seat.state();
-        if state.child.as_ref().is_some_and(|(live, _)| *live == run) {
-            let peak = state.usage.peak_rss_bytes.max(usage.rss_bytes);
-            state.usage = Usage {
-                peak_rss_bytes: peak,
-                ..usage
-            };
         }
     }
 

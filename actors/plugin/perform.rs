@@ -3,9 +3,9 @@
 //! Invariants: nothing here awaits in the handler; what takes time runs in a task of its own, of a start all but the first
 //! step, and posts a fact to the seat, so that a crash of the actor loses nothing.
 
-use super::{PluginState, fact_of, look_of};
+use super::{PluginState, Watched, fact_of, look_of};
 use crate::message::PluginMessage;
-use crate::ports::{Child, Happening, Launch, Preparation, Usage};
+use crate::ports::{Child, Happening, Launch, Preparation};
 use crate::seat::Seat;
 use crate::view::LastExit;
 use std::sync::Arc;
@@ -149,7 +149,9 @@ impl PluginState {
             state.start_mse = now;
             state.started_by_hand = false;
             state.pid = pid;
-            state.usage = Usage::default();
+            state.started = Some(self.ports.clock.now());
+            state.usage = None;
+            state.watched = Watched::default();
         }
         tracing::debug!(plugin = %self.seat.id, run = run.0, pid, "run began");
         self.ports.herald.announce(Happening::Started {

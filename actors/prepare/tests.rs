@@ -276,6 +276,7 @@ fn plan() -> Plan {
     Plan {
         rules: Rules::default(),
         logs: LogPolicy::default(),
+        limits: supervision::limits::Limits::default(),
         args: Vec::new(),
         env: BTreeMap::new(),
         env_file: None,

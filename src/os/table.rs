@@ -4,6 +4,7 @@
 //! showing and for opening a [`crate::pidfd::Pidfd`], never for signalling (T1).
 
 use crate::marker::{HOME_VARIABLE, Marker, RUN_VARIABLE};
+use crate::process::Member;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -37,14 +38,11 @@ impl Stat {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
 
-    /// Reads the content of a `stat` file; `None` when it is not one. The name may hold anything, a `)` too, so the
-    /// fields are counted from its last one (T28).
+    /// Reads the content of a `stat` file; `None` when it is not one.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Stat> {
-        let open = text.iter().position(|b| *b == b'(')?;
-        let close = text.iter().rposition(|b| *b == b')')?;
-        let comm = String::from_utf8_lossy(text.get(open + 1..close)?).into_owned();
-        let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+        let (comm, rest) = split_stat(text)?;
+        let comm = String::from_utf8_lossy(comm).into_owned();
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
         let ppid = fields.next()?.parse().ok()?;
@@ -72,15 +70,113 @@ impl Stat {
 /// When the table cannot be read.
 pub fn stat(pid: i32) -> io::Result<Option<Stat>> {
     let mut buffer = [0; 1024];
-    let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut buffer));
-    match gone_is_none(read)? {
-        None => Ok(None),
-        Some(read) => Stat::parse(&buffer[..read]).map(Some).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("/proc/{pid}/stat is not understood"),
-            )
-        }),
+    read_stat(pid, &mut buffer, Stat::parse)
+}
+
+fn read_stat<T>(
+    pid: i32,
+    buffer: &mut [u8],
+    parse: impl FnOnce(&[u8]) -> Option<T>,
+) -> io::Result<Option<T>> {
+    let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(buffer));
+    let Some(read) = gone_is_none(read)? else {
+        return Ok(None);
+    };
+    let text = buffer.get(..read).unwrap_or_default();
+    parse(text).map(Some).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("/proc/{pid}/stat is not understood"),
+        )
+    })
+}
+
+/// The name in the content of a `stat` file, and what comes after it. The name may hold anything, a `)` too, so it ends
+/// with the last one (T28).
+fn split_stat(text: &[u8]) -> Option<(&[u8], &str)> {
+    let open = text.iter().position(|b| *b == b'(')?;
+    let close = text.iter().rposition(|b| *b == b')')?;
+    let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+    Some((text.get(open + 1..close)?, rest))
+}
+
+/// What one process has used, by its `stat` file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Used {
+    /// User and system, its own and that of the children it waited for.
+    pub(crate) cpu_ticks: u64,
+    pub(crate) threads: u64,
+    pub(crate) rss_pages: u64,
+    /// Ended, and not waited for.
+    pub(crate) has_ended: bool,
+    start_ticks: u64,
+}
+
+impl Used {
+    /// As [`Stat::parse`].
+    fn parse(text: &[u8]) -> Option<Used> {
+        let (_, rest) = split_stat(text)?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?;
+        // The state is field 3 of the file, utime stime cutime cstime are 14 to 17.
+        let times = [
+            fields.nth(10)?,
+            fields.next()?,
+            fields.next()?,
+            fields.next()?,
+        ];
+        let mut cpu_ticks = 0_u64;
+        for time in times {
+            // The kernel may show a child's time as a negative number for a moment.
+            let ticks = time.parse::<i64>().ok()?;
+            cpu_ticks = cpu_ticks.saturating_add(u64::try_from(ticks).unwrap_or(0));
+        }
+        Some(Used {
+            cpu_ticks,
+            threads: fields.nth(2)?.parse().ok()?,
+            start_ticks: fields.nth(1)?.parse().ok()?,
+            rss_pages: fields.nth(1)?.parse().ok()?,
+            has_ended: matches!(state, "Z" | "X" | "x"),
+        })
+    }
+}
+
+/// What this process has used; `None` when it is gone.
+///
+/// # Errors
+/// When the table cannot be read.
+pub(crate) fn used(member: Member) -> io::Result<Option<Used>> {
+    let mut buffer = [0; 1024];
+    let used = read_stat(member.pid, &mut buffer, Used::parse)?;
+    Ok(used.filter(|used| used.start_ticks == member.start_ticks))
+}
+
+/// The highest resident bytes that process `pid` ever had; `None` when that cannot be told.
+pub(crate) fn peak_rss(pid: i32) -> Option<u64> {
+    let mut buffer = [0; 4096];
+    let read = File::open(format!("/proc/{pid}/status"))
+        .and_then(|mut file| file.read(&mut buffer))
+        .ok()?;
+    let text = buffer.get(..read)?;
+    let line = text
+        .split(|b| *b == b'\n')
+        .find_map(|line| line.strip_prefix(b"VmHWM:"))?;
+    let line = std::str::from_utf8(line).ok()?;
+    let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// How many descriptors process `pid` has open; `None` when that cannot be told, or when they have to be listed and are
+/// more than `most`.
+pub(crate) fn open_fds(pid: i32, most: usize) -> Option<u64> {
+    let folder = format!("/proc/{pid}/fd");
+    // From Linux 6.2 on the size of the folder is their number, which costs nothing and needs no right.
+    match fs::metadata(&folder).ok()?.len() {
+        0 => {
+            let listed = fs::read_dir(folder).ok()?.take(most + 1).count();
+            (listed <= most).then(|| u64::try_from(listed).unwrap_or(u64::MAX))
+        }
+        number => Some(number),
     }
 }
 

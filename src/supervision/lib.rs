@@ -14,6 +14,7 @@ pub mod hand;
 pub mod ids;
 pub mod intensity;
 pub mod lifecycle;
+pub mod limits;
 pub mod order;
 pub mod policy;
 pub mod time;

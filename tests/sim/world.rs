@@ -8,8 +8,8 @@ use actors::message::PluginMessage;
 use actors::ports::Usage;
 use actors::ports::{
     BoxFuture, Changed, Child, Configuration, FileFacts, Happening, Herald, Inventory, Kind,
-    Launch, Loaded, Look, Memory, Meter, Plan, Plans, Preparation, Preparer, Processes, Renewer,
-    Scan, Whose,
+    Launch, Loaded, Look, Measured, Memory, Meter, Plan, Plans, Preparation, Preparer, Processes,
+    Renewer, Round, Scan, Whose,
 };
 use actors::seat::Seat;
 use std::collections::BTreeMap;
@@ -243,7 +243,7 @@ impl World {
         let messages = [
             PluginMessage::Look,
             PluginMessage::Wake,
-            PluginMessage::Sampled(Run(1), Usage::default()),
+            PluginMessage::Sampled(Round::Regular, Run(1), Usage::NOTHING),
             PluginMessage::TailTaken(Run(1), Vec::new()),
             PluginMessage::FileSeen(Some(facts(&seat.id))),
         ];
@@ -642,11 +642,8 @@ impl Configuration for World {
 }
 
 impl Meter for World {
-    fn measure(
-        &self,
-        _: Vec<(PluginId, Run, Arc<dyn Child>)>,
-    ) -> BoxFuture<Vec<(PluginId, Run, Usage)>> {
-        Box::pin(async { Vec::new() })
+    fn measure(&self, _: Round, _: Vec<(PluginId, Run, Arc<dyn Child>)>) -> BoxFuture<Measured> {
+        Box::pin(async { Measured::default() })
     }
 }
 

@@ -5,6 +5,7 @@
 use crate::app::paths::{CoreNotFound, Folders};
 use bus::client::Endpoint;
 use std::path::PathBuf;
+use supervision::limits::Limits;
 
 /// The core.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct CoreConfig {
     pub auth: CoreAuth,
     /// `ready`.
     pub ready: CoreReady,
+    /// Block `limits`, merged over that of all; none = as all.
+    pub limits: Option<Limits>,
 }
 
 /// Where the core's file is looked for.
@@ -64,6 +67,7 @@ impl CoreConfig {
             url: None,
             auth: CoreAuth::Token,
             ready: CoreReady::Bus,
+            limits: None,
         }
     }
 

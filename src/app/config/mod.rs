@@ -26,10 +26,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 use supervision::PluginId;
 use supervision::lifecycle::{ReadyRule, Rules};
+use supervision::limits::Limits;
 use supervision::policy::{LogPolicy, RestartPolicy, StartPolicy, StopPolicy};
 
 /// The core's restart delay ends here, as nothing works without it (spec §7).
 pub const CORE_MAX_DELAY: Duration = Duration::from_secs(30);
+
+/// How often all trees are measured when the file does not say (spec §10).
+pub const SAMPLING: Duration = Duration::from_secs(5);
 
 /// The launcher's settings, complete: what the file does not say has its default.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +64,10 @@ pub struct Config {
     pub start: StartPolicy,
     /// Block `logs`: likewise, and of the launcher's own log.
     pub logs: LogPolicy,
+    /// Block `monitor`: how often all trees are measured; zero = never.
+    pub sampling: Duration,
+    /// Block `limits`: the default of all plugins and the core.
+    pub limits: Limits,
     /// Block `plugins`, and the `name: binary` entries of `autostart`.
     pub plugins: BTreeMap<PluginId, PluginConfig>,
 }
@@ -80,6 +88,8 @@ impl Default for Config {
             stop: StopPolicy::default(),
             start: StartPolicy::default(),
             logs: LogPolicy::default(),
+            sampling: SAMPLING,
+            limits: Limits::default(),
             plugins: BTreeMap::new(),
         }
     }
@@ -131,6 +141,8 @@ pub struct PluginConfig {
     pub ready: Teller,
     /// `watchdog`: so long it may be without a sign; only with `ready: notify`.
     pub watchdog: Option<Duration>,
+    /// Block `limits`.
+    pub limits: Limits,
 }
 
 impl Config {
@@ -150,6 +162,7 @@ impl Config {
                 .map(|(id, plugin)| Ok((id.clone(), plan(plugin)?)))
                 .collect::<Result<_, PathError>>()?,
             autostart: self.autostart.clone(),
+            sampling: self.sampling,
         })
     }
 
@@ -160,6 +173,7 @@ impl Config {
             stop: self.stop,
             logs: self.logs,
             start_timeout: self.start.timeout,
+            limits: self.limits,
             ..PluginConfig::default()
         }
     }
@@ -176,6 +190,7 @@ impl Config {
                 watchdog: plugin.watchdog,
             },
             logs: plugin.logs,
+            limits: plugin.limits,
             args: plugin.args.clone(),
             env: plugin.env.clone(),
             env_file: env_file.map(|path| folders.in_config(path)).transpose()?,
@@ -195,6 +210,7 @@ impl Config {
         plan.rules.ready = ReadyRule::Told;
         if let Some(core) = &self.core {
             plan.args.clone_from(&core.args);
+            plan.limits = core.limits.unwrap_or(plan.limits);
             plan.teller = match core.ready {
                 CoreReady::Notify => Teller::Itself,
                 CoreReady::Bus => Teller::Login,

@@ -34,6 +34,15 @@ pub fn size(text: &str) -> Option<u64> {
     }
 }
 
+/// `90%`, `150%`, `0`: percent of one processor.
+#[must_use]
+pub fn percent(text: &str) -> Option<u64> {
+    match text {
+        "0" => Some(0),
+        _ => with_unit(text, &[("%", 1)]),
+    }
+}
+
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
@@ -115,6 +124,24 @@ mod tests {
             "18446744073709551615GiB",
         ] {
             assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn percents_have_their_sign() {
+        for (text, value) in [("0", 0), ("0%", 0), ("90%", 90), ("250%", 250)] {
+            assert_eq!(percent(text), Some(value), "{text}");
+        }
+        for bad in [
+            "",
+            "90",
+            "%",
+            "-1%",
+            "1.5%",
+            "90 %",
+            "99999999999999999999%",
+        ] {
+            assert_eq!(percent(bad), None, "{bad}");
         }
     }
 }

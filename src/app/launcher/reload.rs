@@ -68,6 +68,8 @@ fn at_restart(before: &Config, now: &Config) -> Vec<String> {
         stop: _,
         start,
         logs,
+        sampling: _,
+        limits: _,
         plugins: _,
     } = before;
     let CredsConfig {

@@ -8,9 +8,10 @@ use super::reader::{At, Reader};
 use crate::app::config::tree::Value;
 use crate::app::config::{CoreAuth, CoreConfig, CoreReady, CoreSearch};
 use bus::client::Endpoint;
+use supervision::limits::Limits;
 
 const GOOD_NAME: &str = "the file name of a program in the bin folder, like mqttcore, or for another broker a map \
-     with bin, args, url, auth and ready";
+     with bin, args, url, auth, ready and limits";
 
 const GOOD_BIN: &str = "the file name of a program in the bin folder or in PATH, or its whole path";
 
@@ -27,9 +28,10 @@ const AUTHS: [(&str, CoreAuth); 2] = [
 const READIES: [(&str, CoreReady); 2] = [("bus", CoreReady::Bus), ("notify", CoreReady::Notify)];
 
 impl Reader {
-    pub fn core(&mut self, at: &At<'_>) -> Option<CoreConfig> {
+    /// `limits` are those of all.
+    pub fn core(&mut self, at: &At<'_>, limits: Limits) -> Option<CoreConfig> {
         match &at.node.value {
-            Value::Map(_) => self.core_map(at),
+            Value::Map(_) => self.core_map(at, limits),
             Value::Plain(_) | Value::Quoted(_) | Value::List(_) => {
                 let text = self.text(at, GOOD_NAME)?;
                 if text.is_empty() {
@@ -44,7 +46,7 @@ impl Reader {
         }
     }
 
-    fn core_map(&mut self, at: &At<'_>) -> Option<CoreConfig> {
+    fn core_map(&mut self, at: &At<'_>, limits: Limits) -> Option<CoreConfig> {
         let before = self.problems.len();
         let mut core = CoreConfig {
             search: CoreSearch::Everywhere,
@@ -63,6 +65,7 @@ impl Reader {
                     url_at = Some(at);
                 }
                 OfCore::Auth => core.auth = self.word(&at, &AUTHS).unwrap_or_default(),
+                OfCore::Limits => self.limits(&at, core.limits.insert(limits)),
                 OfCore::Ready => core.ready = self.word(&at, &READIES).unwrap_or_default(),
             }
         }

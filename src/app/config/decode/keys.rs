@@ -34,10 +34,12 @@ pub enum Top {
     CoreBin,
     CreatePluginCred,
     Creds,
+    Limits,
     LogLevel,
     Logs,
     LogToFile,
     LogPlugins,
+    Monitor,
     Plugins,
     Restart,
     Start,
@@ -53,18 +55,20 @@ pub const TOP: Keys<Top> = Keys {
         ("corebin", Top::CoreBin),
         ("createPluginCred", Top::CreatePluginCred),
         ("creds", Top::Creds),
+        ("limits", Top::Limits),
         ("logLevel", Top::LogLevel),
         ("logplugins", Top::LogPlugins),
         ("logPlugins", Top::LogPlugins),
         ("logs", Top::Logs),
         ("logtofile", Top::LogToFile),
+        ("monitor", Top::Monitor),
         ("plugins", Top::Plugins),
         ("restart", Top::Restart),
         ("runtime", Top::CoreBin),
         ("start", Top::Start),
         ("stop", Top::Stop),
     ],
-    later: &["adopt", "events", "limits", "monitor"],
+    later: &["adopt", "events"],
 };
 
 /// Keys of one plugin.
@@ -75,6 +79,7 @@ pub enum OfPlugin {
     Env,
     EnvFile,
     InstanceOf,
+    Limits,
     Logs,
     Ready,
     Restart,
@@ -90,6 +95,7 @@ pub const OF_PLUGIN: Keys<OfPlugin> = Keys {
         ("env", OfPlugin::Env),
         ("envFile", OfPlugin::EnvFile),
         ("instanceOf", OfPlugin::InstanceOf),
+        ("limits", OfPlugin::Limits),
         ("logs", OfPlugin::Logs),
         ("ready", OfPlugin::Ready),
         ("restart", OfPlugin::Restart),
@@ -101,7 +107,6 @@ pub const OF_PLUGIN: Keys<OfPlugin> = Keys {
         "creds",
         "group",
         "ioPriority",
-        "limits",
         "monitor",
         "needs",
         "nice",
@@ -139,6 +144,7 @@ pub enum OfCore {
     Args,
     Auth,
     Bin,
+    Limits,
     Ready,
     Url,
 }
@@ -148,6 +154,7 @@ pub const OF_CORE: Keys<OfCore> = Keys {
         ("args", OfCore::Args),
         ("auth", OfCore::Auth),
         ("bin", OfCore::Bin),
+        ("limits", OfCore::Limits),
         ("ready", OfCore::Ready),
         ("url", OfCore::Url),
     ],
@@ -239,4 +246,38 @@ pub enum OfLogs {
 pub const OF_LOGS: Keys<OfLogs> = Keys {
     names: &[("keep", OfLogs::Keep), ("maxSize", OfLogs::MaxSize)],
     later: &["timestamps", "total"],
+};
+
+/// Keys of block `limits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfLimits {
+    Action,
+    Cpu,
+    Hard,
+    Memory,
+    Pids,
+    Strikes,
+}
+
+pub const OF_LIMITS: Keys<OfLimits> = Keys {
+    names: &[
+        ("action", OfLimits::Action),
+        ("cpu", OfLimits::Cpu),
+        ("hard", OfLimits::Hard),
+        ("memory", OfLimits::Memory),
+        ("pids", OfLimits::Pids),
+        ("strikes", OfLimits::Strikes),
+    ],
+    later: &[],
+};
+
+/// Keys of block `monitor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfMonitor {
+    Interval,
+}
+
+pub const OF_MONITOR: Keys<OfMonitor> = Keys {
+    names: &[("interval", OfMonitor::Interval)],
+    later: &[],
 };

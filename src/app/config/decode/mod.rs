@@ -6,6 +6,7 @@
 mod blocks;
 mod core;
 mod keys;
+mod limits;
 mod plugins;
 mod reader;
 mod ready;
@@ -41,6 +42,7 @@ pub fn decode(root: Option<&Node>, client_id: &str) -> (Config, Vec<Problem>) {
 impl Reader {
     fn file(&mut self, at: &At<'_>, client_id: &str, config: &mut Config) {
         let (mut creds, mut restart, mut autostart, mut plugins) = (None, None, None, None);
+        let mut core = None;
         let mut auto_restart = true;
         for (key, at) in self.fields(at, &TOP) {
             match key {
@@ -51,7 +53,7 @@ impl Reader {
                 Top::LogToFile => self.switch(&at, &mut config.log_to_file),
                 Top::LogPlugins => self.switch(&at, &mut config.log_plugins),
                 Top::LogLevel => config.log_level = self.level(&at),
-                Top::CoreBin => config.core = self.core(&at),
+                Top::CoreBin => core = Some(at),
                 Top::Creds => {
                     self.creds(&at, &mut config.creds);
                     creds = Some(at);
@@ -59,6 +61,8 @@ impl Reader {
                 Top::Start => self.start(&at, &mut config.start),
                 Top::Stop => self.stop(&at, &mut config.stop),
                 Top::Logs => self.logs(&at, &mut config.logs),
+                Top::Limits => self.limits(&at, &mut config.limits),
+                Top::Monitor => self.monitor(&at, &mut config.sampling),
                 Top::Restart => restart = Some(at),
                 Top::AutoStart => autostart = Some(at),
                 Top::Plugins => plugins = Some(at),
@@ -70,6 +74,9 @@ impl Reader {
         }
         if let Some(at) = restart {
             self.restart(&at, &mut config.restart);
+        }
+        if let Some(at) = core {
+            config.core = self.core(&at, config.limits);
         }
         if let Some(core) = &config.core
             && core.auth == CoreAuth::Certificate

@@ -60,6 +60,7 @@ impl Reader {
                     plugin.watchdog = self.watchdog(&at);
                     watchdog = Some(at);
                 }
+                OfPlugin::Limits => self.limits(&at, &mut plugin.limits),
             }
         }
         if let Some(at) = watchdog {
