@@ -18,6 +18,7 @@ mod exec;
 pub mod fifo;
 pub mod foreign;
 mod host;
+pub mod inspect;
 pub mod limits;
 pub mod lock;
 mod marker;

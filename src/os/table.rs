@@ -151,6 +151,35 @@ pub(crate) fn used(member: Member) -> io::Result<Option<Used>> {
     Ok(used.filter(|used| used.start_ticks == member.start_ticks))
 }
 
+/// What the table says of one thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ThreadStat {
+    pub(crate) name: String,
+    pub(crate) state: char,
+    /// User and system.
+    pub(crate) cpu_ticks: u64,
+}
+
+/// Reads the `stat` file of a thread; `None` when it is gone.
+pub(crate) fn thread(path: &str) -> io::Result<Option<ThreadStat>> {
+    let Some(text) = gone_is_none(fs::read(path))? else {
+        return Ok(None);
+    };
+    let parse = || {
+        let (name, rest) = split_stat(&text)?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let user: u64 = fields.nth(10)?.parse().ok()?;
+        let system: u64 = fields.next()?.parse().ok()?;
+        Some(ThreadStat {
+            name: String::from_utf8_lossy(name).into_owned(),
+            state,
+            cpu_ticks: user.saturating_add(system),
+        })
+    };
+    Ok(parse())
+}
+
 /// The highest resident bytes that process `pid` ever had; `None` when that cannot be told.
 pub(crate) fn peak_rss(pid: i32) -> Option<u64> {
     let mut buffer = [0; 4096];

@@ -193,6 +193,17 @@ impl<K: Hash + Eq + Clone> Sampler<K> {
     }
 }
 
+/// How many clock ticks CPU times have in a second.
+#[must_use]
+pub fn ticks_per_second() -> u64 {
+    let said = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
+    let said = said
+        .ok()
+        .flatten()
+        .and_then(|said| u64::try_from(said).ok());
+    said.filter(|said| *said > 0).unwrap_or(100)
+}
+
 /// This process itself; none when the process table cannot be read.
 #[must_use]
 pub fn own() -> Option<Member> {

@@ -2,8 +2,10 @@ use super::*;
 use crate::app::paths::{Overrides, Surroundings};
 use nix::sys::stat::Mode;
 use proptest::prelude::*;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Instant;
+use supervision::limits::{LimitAction, Limits};
 use supervision::policy::RestartMode;
 
 fn good(text: &str) -> Config {
@@ -31,10 +33,10 @@ fn folders(home: &Path, over: Overrides) -> Folders {
     Folders::resolve(&around, &over).expect("folders")
 }
 
-const TOP_KEYS: &str = "expected one of attachstderr attachstdout autorestart autostart corebin createPluginCred creds logLevel \
-                        logplugins logPlugins logs logtofile plugins restart runtime start stop";
+const TOP_KEYS: &str = "expected one of attachstderr attachstdout autorestart autostart corebin createPluginCred creds limits \
+                        logLevel logplugins logPlugins logs logtofile monitor plugins restart runtime start stop";
 const PLUGIN_KEYS: &str =
-    "expected one of args cwd env envFile instanceOf logs ready restart start stop watchdog";
+    "expected one of args cwd env envFile instanceOf limits logs ready restart start stop watchdog";
 const ID: &str = "expected an id of 1 to 64 of A-Z a-z 0-9 _ and - (a program with another file name runs under such an \
                   id by instanceOf, in autostart by 'id: filename')";
 const ENTRY: &str = "expected the id of a plugin, or 'id: filename' for a program under another id";
@@ -46,12 +48,12 @@ const LONG: &str = "a duration like 250ms, 5s, 2m or 1h, from 0s to 8760h";
 fn every_problem_is_told_with_its_place() {
     let table: Vec<(&str, Vec<String>)> = vec![
         (
-            "logLevle: info\nrestart:\n  dealy: 1s\nmonitor: {interval: 5s}\nvolume: 11\nplugins:\n  ow:\n    arg: [a]\n    user: bob\n",
+            "logLevle: info\nrestart:\n  dealy: 1s\nadopt: true\nvolume: 11\nplugins:\n  ow:\n    arg: [a]\n    user: bob\n",
             vec![
                 format!("l:1:1: logLevle: is no known key; {TOP_KEYS}; did you mean logLevel?"),
                 "l:3:3: restart.dealy: is no known key; expected one of delay factor firstDelay jitter maxDelay policy \
                  stableAfter; did you mean delay?".to_owned(),
-                format!("l:4:1: monitor: is not supported by this version; {TOP_KEYS}"),
+                format!("l:4:1: adopt: is not supported by this version; {TOP_KEYS}"),
                 format!("l:5:1: volume: is no known key; {TOP_KEYS}"),
                 format!("l:8:5: plugins.ow.arg: is no known key; {PLUGIN_KEYS}; did you mean args?"),
                 format!("l:9:5: plugins.ow.user: is not supported by this version; {PLUGIN_KEYS}"),
@@ -83,6 +85,28 @@ fn every_problem_is_told_with_its_place() {
             ],
         ),
         (
+            "limits: {memory: 20 MiB, cpu: 90, strikes: 0, action: kill, hard: maybe, pids: -1, disk: 1}\nmonitor: {interval: 10ms, of: x}\n\
+             plugins:\n  a: {limits: {memory: 1B}}\ncorebin: {bin: x, limits: {cpu: 90.5%}}\n",
+            vec![
+                "l:1:18: limits.memory: has the value '20 MiB'; expected a size like 512KiB, 200MiB or 1GiB, from 64KiB to \
+                 1048576GiB, or 0 for no limit".to_owned(),
+                "l:1:31: limits.cpu: has the value '90'; expected percent of one processor like 90% or 150%, up to 100000%, or 0 \
+                 for no limit".to_owned(),
+                "l:1:44: limits.strikes: has the value '0'; expected a whole number from 1 to 1000".to_owned(),
+                "l:1:55: limits.action: has the value 'kill'; expected one of restart event".to_owned(),
+                "l:1:67: limits.hard: has the value 'maybe'; expected true or false".to_owned(),
+                "l:1:80: limits.pids: has the value '-1'; expected a whole number from 0 to 4194304".to_owned(),
+                "l:1:84: limits.disk: is no known key; expected one of action cpu hard memory pids strikes".to_owned(),
+                "l:2:21: monitor.interval: has the value '10ms'; expected a duration like 500ms, 5s or 1m, from 100ms to 1h, or 0 \
+                 for no sampling".to_owned(),
+                "l:2:27: monitor.of: is no known key; expected one of interval".to_owned(),
+                "l:4:24: plugins.a.limits.memory: has the value '1B'; expected a size like 512KiB, 200MiB or 1GiB, from 64KiB to \
+                 1048576GiB, or 0 for no limit".to_owned(),
+                "l:5:33: corebin.limits.cpu: has the value '90.5%'; expected percent of one processor like 90% or 150%, up to \
+                 100000%, or 0 for no limit".to_owned(),
+            ],
+        ),
+        (
             "creds: {clientCert: 1, certDays: 0, renewAt: 1.5}\n",
             vec![
                 "l:1:21: creds.clientCert: has the value '1'; expected true or false".to_owned(),
@@ -99,7 +123,7 @@ fn every_problem_is_told_with_its_place() {
                 "l:4:14: autorestart: has the value '1'; expected true or false".to_owned(),
                 "l:5:19: createPluginCred: has a list; expected true or false".to_owned(),
                 "l:6:10: corebin: has a list; expected the file name of a program in the bin folder, like mqttcore, or for another \
-                 broker a map with bin, args, url, auth and ready".to_owned(),
+                 broker a map with bin, args, url, auth, ready and limits".to_owned(),
             ],
         ),
         (
@@ -109,7 +133,7 @@ fn every_problem_is_told_with_its_place() {
                 "l:2:1: autostart: is written twice, first in line 1; expected each key once".to_owned(),
                 "l:4:1: logPlugins: means the same as logplugins in line 3; expected one of the two".to_owned(),
                 "l:5:10: corebin: has the value '../x'; expected the file name of a program in the bin folder, like mqttcore, or for another \
-                 broker a map with bin, args, url, auth and ready".to_owned(),
+                 broker a map with bin, args, url, auth, ready and limits".to_owned(),
                 "l:6:1: runtime: means the same as corebin in line 5; expected one of the two".to_owned(),
             ],
         ),
@@ -184,7 +208,7 @@ fn every_problem_is_told_with_its_place() {
                  unix:///path".to_owned(),
                 "l:1:53: corebin.auth: has the value 'password'; expected one of token certificate".to_owned(),
                 "l:1:70: corebin.ready: has the value 'now'; expected one of bus notify".to_owned(),
-                "l:1:75: corebin.user: is no known key; expected one of args auth bin ready url".to_owned(),
+                "l:1:75: corebin.user: is no known key; expected one of args auth bin limits ready url".to_owned(),
             ],
         ),
         (
@@ -389,6 +413,50 @@ fn each_kind_of_readiness_is_read() {
     );
     assert_eq!(plan("a").rules.start_timeout, Duration::from_secs(20));
     assert_eq!(plan("b").rules.start_timeout, Duration::from_secs(60));
+}
+
+#[test]
+fn limits_are_merged_over_those_of_all() {
+    let config = good(
+        "corebin: {bin: x, limits: {memory: 1GiB, action: event}}\nlimits: {memory: 200MiB, cpu: 90%, pids: 100}\n\
+         monitor: {interval: 0}\nplugins:\n  a: {limits: {memory: 64MiB, hard: true, strikes: 1}}\n  b: {limits: {cpu: 0, pids: 0}}\n",
+    );
+    let folders = folders(Path::new("/h"), Overrides::default());
+    let plans = config.plans(&folders).expect("plans");
+    let all = Limits {
+        memory_bytes: NonZeroU64::new(200 << 20),
+        cpu_percent: NonZeroU64::new(90),
+        pids: NonZeroU64::new(100),
+        ..Limits::default()
+    };
+    assert_eq!(plans.default.limits, all);
+    assert_eq!(
+        plans.by_id[&id("a")].limits,
+        Limits {
+            memory_bytes: NonZeroU64::new(64 << 20),
+            hard: true,
+            strikes: 1,
+            ..all
+        }
+    );
+    let b = Limits {
+        cpu_percent: None,
+        pids: None,
+        ..all
+    };
+    assert_eq!(plans.by_id[&id("b")].limits, b);
+    let core = Limits {
+        memory_bytes: NonZeroU64::new(1 << 30),
+        action: LimitAction::Event,
+        ..all
+    };
+    assert_eq!(plans.core.limits, core);
+    assert_eq!(plans.sampling, Duration::ZERO);
+    let plans = good("limits: {memory: 1MiB}\ncorebin: x\n")
+        .plans(&folders)
+        .expect("plans");
+    assert_eq!(plans.core.limits, plans.default.limits);
+    assert_eq!(plans.sampling, Duration::from_secs(5));
 }
 
 #[test]
