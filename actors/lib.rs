@@ -34,6 +34,7 @@ pub mod ports;
 pub mod prepare;
 pub mod renewal;
 pub mod root;
+mod sampling;
 pub mod seat;
 pub mod turn;
 pub mod view;

@@ -9,7 +9,7 @@ pub use crate::happening::{
     TOLD_LINES,
 };
 use crate::link::Link;
-use crate::plugin::Case;
+pub use crate::sampling::{Case, Measured, Round, Sampled, Usage};
 use crate::turn::MyTurn;
 use bus::wire::ClientProfile;
 use logs::LinePattern;
@@ -173,56 +173,6 @@ pub struct Launch {
     pub env_file: Vec<(String, String)>,
     /// Its place in an order of starts: to be dropped when the start is under way, then the next in order begins.
     pub turn: Option<MyTurn>,
-}
-
-/// What a tree of processes uses, as last sampled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    /// Percent of one processor since the sample before; may exceed 100.
-    pub cpu_percent: u64,
-    /// Resident bytes.
-    pub rss_bytes: u64,
-    /// The highest `rss_bytes` of this run, also between samples where the kernel keeps it.
-    pub peak_rss_bytes: u64,
-    /// CPU time of the run, also of what has ended; never falls.
-    pub cpu_time_ms: u64,
-    /// Processes beside the main one.
-    pub children: u64,
-    /// Threads of all its processes.
-    pub threads: u64,
-    /// Open descriptors of all its processes; none = the kernel does not say.
-    pub open_fds: Option<u64>,
-}
-
-impl Usage {
-    /// What no process uses.
-    pub const NOTHING: Usage = Usage {
-        cpu_percent: 0,
-        rss_bytes: 0,
-        peak_rss_bytes: 0,
-        cpu_time_ms: 0,
-        children: 0,
-        threads: 0,
-        open_fds: Some(0),
-    };
-}
-
-/// What a measurement is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Round {
-    /// All runs, at the end of an interval: these count against limits. What is not named is forgotten.
-    Regular,
-    /// Runs that were not measured yet, soon after they began: to be shown.
-    First,
-}
-
-/// What one measurement gave.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Measured {
-    /// Of each run that was asked for and is not over.
-    pub runs: Vec<(PluginId, Run, Usage)>,
-    /// Of the launcher itself, without its plugins; none = not measured.
-    pub own: Option<Usage>,
 }
 
 /// One run that lives, or lived: its process and tree, and its log.

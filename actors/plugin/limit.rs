@@ -5,13 +5,14 @@
 //! [`EVIDENCE_PATIENCE`].
 
 use super::PluginState;
-use crate::ports::{Child, Happening, LimitExceeded, Round, Usage};
+use crate::ports::{Case, Child, Happening, LimitExceeded, Round, Sampled, Usage};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::Run;
-use supervision::limits::{Exceeded, Judge, Sample};
+use supervision::lifecycle::Event;
+use supervision::limits::{Judge, LimitAction, Sample};
 
 /// How long writing the evidence may hold up a restart: a disk that hangs, or a process that cannot be looked at, must
 /// not keep what uses too much alive.
@@ -26,24 +27,6 @@ pub(crate) struct Watched {
     judge: Judge,
     /// The newest regular samples, at most [`SAMPLES`], oldest first; none while there are no limits.
     samples: VecDeque<Sampled>,
-}
-
-/// A sample with the time it was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sampled {
-    /// Unix milliseconds.
-    pub time_mse: i64,
-    /// What was used.
-    pub usage: Usage,
-}
-
-/// What the evidence is to tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Case {
-    /// The limits that were exceeded by the newest sample; at least one.
-    pub exceeded: Vec<Exceeded>,
-    /// The newest samples, oldest first.
-    pub samples: Vec<Sampled>,
 }
 
 impl PluginState {
@@ -114,6 +97,13 @@ impl PluginState {
                     action: exceeded.action,
                     evidence: evidence.clone(),
                 })));
+            }
+            let of_restart = exceeded
+                .iter()
+                .find(|exceeded| exceeded.action == LimitAction::Restart);
+            if let Some(exceeded) = of_restart {
+                let text = exceeded.to_string();
+                seat.post(Event::LimitExceeded { run, text });
             }
         });
     }

@@ -13,7 +13,6 @@ mod perform;
 mod waiters;
 
 pub(crate) use limit::Watched;
-pub use limit::{Case, Sampled};
 pub use order::{order, send_order};
 
 use crate::message::{Order, OrderError, OrderResult, PluginMessage};

@@ -1,0 +1,74 @@
+//! What is measured of trees of processes, and what is found out about those that use too much; as plain data.
+//!
+//! Invariant: bounded: nothing in here grows with how long or how often is measured.
+
+use supervision::limits::Exceeded;
+use supervision::{PluginId, Run};
+
+/// What a tree of processes uses, as last sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Percent of one processor since the sample before; may exceed 100.
+    pub cpu_percent: u64,
+    /// Resident bytes.
+    pub rss_bytes: u64,
+    /// The highest `rss_bytes` of this run, also between samples where the kernel keeps it.
+    pub peak_rss_bytes: u64,
+    /// CPU time of the run, also of what has ended; never falls.
+    pub cpu_time_ms: u64,
+    /// Processes beside the main one.
+    pub children: u64,
+    /// Threads of all its processes.
+    pub threads: u64,
+    /// Open descriptors of all its processes; none = the kernel does not say.
+    pub open_fds: Option<u64>,
+}
+
+impl Usage {
+    /// What no process uses.
+    pub const NOTHING: Usage = Usage {
+        cpu_percent: 0,
+        rss_bytes: 0,
+        peak_rss_bytes: 0,
+        cpu_time_ms: 0,
+        children: 0,
+        threads: 0,
+        open_fds: Some(0),
+    };
+}
+
+/// What a measurement is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Round {
+    /// All runs, at the end of an interval: these count against limits. What is not named is forgotten.
+    Regular,
+    /// Runs that were not measured yet, soon after they began: to be shown.
+    First,
+}
+
+/// What one measurement gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Measured {
+    /// Of each run that was asked for and is not over.
+    pub runs: Vec<(PluginId, Run, Usage)>,
+    /// Of the launcher itself, without its plugins; none = not measured.
+    pub own: Option<Usage>,
+}
+
+/// A sample with the time it was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sampled {
+    /// Unix milliseconds.
+    pub time_mse: i64,
+    /// What was used.
+    pub usage: Usage,
+}
+
+/// What the evidence is to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// The limits that were exceeded by the newest sample; at least one.
+    pub exceeded: Vec<Exceeded>,
+    /// The newest samples, oldest first.
+    pub samples: Vec<Sampled>,
+}
