@@ -7,7 +7,8 @@
 //!      ├─ monitor (samples all trees)
 //!      ├─ bridge (bus ↔ commands)
 //!      ├─ renewal (keeps credentials up)
-//!      └─ control (signals, systemd)
+//!      ├─ control (signals, systemd)
+//!      └─ local (the same commands over a socket of this machine)
 //! ```
 //!
 //! Invariants:
@@ -25,6 +26,7 @@ pub mod host;
 pub mod hub;
 pub mod inventory;
 pub mod link;
+pub mod local;
 pub mod memory;
 pub mod message;
 pub mod monitor;

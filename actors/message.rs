@@ -103,6 +103,8 @@ pub enum Part {
     Renewal,
     /// Signals and systemd.
     Control,
+    /// Commands over a socket of this machine.
+    Local,
     /// Runs a plugin, or the core.
     Plugin(PluginId),
 }
@@ -115,6 +117,7 @@ impl std::fmt::Display for Part {
             Part::Bridge => f.write_str("bridge"),
             Part::Renewal => f.write_str("renewal"),
             Part::Control => f.write_str("control"),
+            Part::Local => f.write_str("local control"),
             Part::Plugin(id) => write!(f, "actor of '{id}'"),
         }
     }

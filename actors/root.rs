@@ -10,6 +10,7 @@ use crate::bridge::{Bridge, BridgeArgs};
 use crate::catalog::Catalog;
 use crate::control::{Control, ControlArgs};
 use crate::hub::{CoreSetup, Hub, Stage};
+use crate::local::{Local, LocalArgs};
 use crate::message::{Ending, Haste, Part, RootMessage};
 use crate::monitor::Monitor;
 use crate::plugin::PluginActor;
@@ -31,6 +32,8 @@ pub struct RootArgs {
     pub bridge: BridgeArgs,
     /// What control needs.
     pub control: ControlArgs,
+    /// What local control needs; none without it.
+    pub local: Option<LocalArgs>,
     /// Gets the end; dropped without one when root itself fails.
     pub ended: oneshot::Sender<Ending>,
 }
@@ -43,6 +46,7 @@ pub struct RootState {
     hub: Arc<Hub>,
     bridge: BridgeArgs,
     control: ControlArgs,
+    local: Option<LocalArgs>,
     ended: Option<oneshot::Sender<Ending>>,
     actors: HashMap<ActorId, (Part, ractor::ActorCell)>,
     crashes: HashMap<Part, Intensity>,
@@ -62,6 +66,7 @@ impl Actor for Root {
             hub: args.hub,
             bridge: args.bridge,
             control: args.control,
+            local: args.local,
             ended: Some(args.ended),
             actors: HashMap::new(),
             crashes: HashMap::new(),
@@ -81,7 +86,13 @@ impl Actor for Root {
             state.hub.roster.insert(seat);
             state.begin(Part::Plugin(PluginId::core()), &myself).await?;
         }
-        for part in [Part::Bridge, Part::Monitor, Part::Catalog, Part::Renewal] {
+        for part in [
+            Part::Local,
+            Part::Bridge,
+            Part::Monitor,
+            Part::Catalog,
+            Part::Renewal,
+        ] {
             state.begin(part, &myself).await?;
         }
         Ok(())
@@ -165,6 +176,15 @@ impl RootState {
                     .0
                     .get_cell()
             }
+            Part::Local => {
+                let Some(args) = self.local.clone() else {
+                    return Ok(());
+                };
+                Actor::spawn_linked(None, Local, (hub, args), above)
+                    .await?
+                    .0
+                    .get_cell()
+            }
             Part::Plugin(id) => {
                 let Some(seat) = self.hub.roster.get(id) else {
                     return Ok(());
@@ -202,7 +222,12 @@ impl RootState {
         let judgement = self.crashes.entry(part.clone()).or_default().crashed(now);
         let seat = match &part {
             Part::Plugin(id) => self.hub.roster.get(id),
-            Part::Catalog | Part::Monitor | Part::Bridge | Part::Renewal | Part::Control => None,
+            Part::Catalog
+            | Part::Monitor
+            | Part::Bridge
+            | Part::Renewal
+            | Part::Control
+            | Part::Local => None,
         };
         match (judgement, seat) {
             (Judgement::StartAnew, seat) => {

@@ -10,7 +10,7 @@
 #[path = "sim/world.rs"]
 mod world;
 
-use actors::api::serve::serve;
+use actors::api::serve::{Caller, Via, serve};
 use actors::bridge::BridgeArgs;
 use actors::control::{ControlArgs, Signals};
 use actors::hub::{CoreSetup, Hub, HubParts, Node, Stage};
@@ -62,6 +62,14 @@ fn plan() -> Plan {
         cwd: None,
         instance_of: None,
         teller: Teller::default(),
+    }
+}
+
+/// Somebody who asks over the bus.
+fn by(login: &str) -> Caller {
+    Caller {
+        by: login.to_owned(),
+        via: Via::Bus,
     }
 }
 
@@ -127,6 +135,7 @@ impl Launcher {
                 tell_systemd: Arc::new(|_| {}),
                 signals: Signals::catch().unwrap(),
             },
+            local: None,
             ended,
         };
         let (root, _) = Actor::spawn(None, Root, args).await.unwrap();
@@ -187,7 +196,10 @@ impl Launcher {
         };
         for _ in 0..100 {
             let began = tokio::time::Instant::now();
-            let Err(text) = serve(&self.hub, request.clone(), "admin").await.map(|_| ()) else {
+            let Err(text) = serve(&self.hub, request.clone(), &by("admin"))
+                .await
+                .map(|_| ())
+            else {
                 return wished;
             };
             let took = began.elapsed();
@@ -355,7 +367,7 @@ async fn a_clock_is_set() -> Vec<String> {
     let request = Request::GetPlugin(NameArgs {
         name: enabled[0].to_string(),
     });
-    let why = serve(&launcher.hub, request, "joe").await.unwrap();
+    let why = serve(&launcher.hub, request, &by("joe")).await.unwrap();
     let why = String::from_utf8(why.reply.payload()).unwrap();
     assert!(why.contains(r#""waitsFor":["none","a clock"]"#), "{why}");
     world.mend();
@@ -371,7 +383,7 @@ async fn a_clock_is_set() -> Vec<String> {
     let request = Request::StopPlugin(NameArgs {
         name: stopped.to_string(),
     });
-    serve(&launcher.hub, request, "joe").await.unwrap();
+    serve(&launcher.hub, request, &by("joe")).await.unwrap();
     let looks = || enabled.iter().map(|id| world.looks(id)).collect::<Vec<_>>();
     let before = looks();
     world.clock_set.notify_one();

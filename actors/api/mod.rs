@@ -1,4 +1,5 @@
-//! What the launcher answers on the bus, free of how it came there.
+//! What the launcher answers, on the bus and on the socket of its machine, free of how the request came there.
 
+pub mod answer;
 pub mod serve;
 pub mod show;

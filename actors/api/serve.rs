@@ -31,6 +31,24 @@ const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long an actor may take until it has a turn; with [`PATIENCE`] it must be below 7.5 s.
 const A_TURN: Duration = Duration::from_millis(400);
 
+/// How a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// Over the bus, which ends with the core.
+    Bus,
+    /// Over the socket of this machine, which does not.
+    Local,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// A bus login, or a user of this machine.
+    pub by: String,
+    /// How.
+    pub via: Via,
+}
+
 /// A request that was served.
 #[derive(Debug)]
 pub struct Served {
@@ -64,14 +82,15 @@ impl AfterReply {
     }
 }
 
-/// Serves a request of the bus login `by`.
+/// Serves a request of `caller`.
 ///
 /// # Errors
 /// The error text of the reply.
 ///
 /// # Cancel safety
 /// Orders that were sent are carried out.
-pub async fn serve(hub: &Arc<Hub>, request: Request, by: &str) -> Result<Served, String> {
+pub async fn serve(hub: &Arc<Hub>, request: Request, caller: &Caller) -> Result<Served, String> {
+    let by = &caller.by;
     match request {
         Request::List(args) => Ok(Reply::List(list(hub, args.only_running)).into()),
         Request::GetPlugin(args) => {
@@ -89,9 +108,9 @@ pub async fn serve(hub: &Arc<Hub>, request: Request, by: &str) -> Result<Served,
         {
             Err("the launcher is stopping; nothing is started or changed any more".to_owned())
         }
-        Request::StartPlugin(args) => start(hub, &args.name, Order::Start, by).await,
-        Request::RestartPlugin(args) => start(hub, &args.name, Order::Restart, by).await,
-        Request::StopPlugin(args) => stop(hub, &args.name, by).await,
+        Request::StartPlugin(args) => start(hub, &args.name, Order::Start, caller).await,
+        Request::RestartPlugin(args) => start(hub, &args.name, Order::Restart, caller).await,
+        Request::StopPlugin(args) => stop(hub, &args.name, caller).await,
         Request::StartAllPlugins => start_all(hub, by).await,
         Request::StopAllPlugins(args) => Ok(stop_all(hub, args.including_core, by).await),
         Request::EnablePlugin(args) => set(hub, &args.name, Setting::Enabled, by).await,
@@ -140,21 +159,34 @@ fn known(hub: &Hub, name: &str) -> Result<Arc<Seat>, String> {
     }
 }
 
-async fn start(hub: &Arc<Hub>, name: &str, order: Order, by: &str) -> Result<Served, String> {
+async fn start(
+    hub: &Arc<Hub>,
+    name: &str,
+    order: Order,
+    caller: &Caller,
+) -> Result<Served, String> {
     let seat = known(hub, name)?;
-    if seat.kind == Kind::Core && order == Order::Restart {
-        return Ok(after_reply(hub, &seat, order, by));
+    if order == Order::Restart && is_cut_off(&seat, caller) {
+        return Ok(after_reply(hub, &seat, order, &caller.by));
     }
-    set_and_wait(hub, &seat, order, Setting::Enabled, by).await
+    set_and_wait(hub, &seat, order, Setting::Enabled, &caller.by).await
 }
 
-async fn stop(hub: &Arc<Hub>, name: &str, by: &str) -> Result<Served, String> {
+/// Whether an order to a seat ends what its answer would travel on.
+fn is_cut_off(seat: &Seat, caller: &Caller) -> bool {
+    match (seat.kind, caller.via) {
+        (Kind::Core, Via::Bus) => true,
+        (Kind::Core, Via::Local) | (Kind::Plugin, _) => false,
+    }
+}
+
+async fn stop(hub: &Arc<Hub>, name: &str, caller: &Caller) -> Result<Served, String> {
     let seat = known(hub, name)?;
     let order = Order::Stop(StopCause::ByHand);
-    if seat.kind == Kind::Core {
-        return Ok(after_reply(hub, &seat, order, by));
+    if is_cut_off(&seat, caller) {
+        return Ok(after_reply(hub, &seat, order, &caller.by));
     }
-    set_and_wait(hub, &seat, order, Setting::Disabled, by).await
+    set_and_wait(hub, &seat, order, Setting::Disabled, &caller.by).await
 }
 
 /// Gives an order and notes what it sets; answers with the state that shows both.

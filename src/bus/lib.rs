@@ -12,6 +12,7 @@ pub mod client;
 pub mod discovery;
 pub mod golang;
 pub mod hub;
+pub mod local;
 pub mod rpc;
 pub mod topics;
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod foreign;
 mod host;
 pub mod inspect;
 pub mod limits;
+pub mod local;
 pub mod lock;
 mod marker;
 pub mod notify;

@@ -8,6 +8,7 @@ use super::code::ExitCode;
 use super::exit::Failure;
 use super::say::Said;
 use super::session::Session;
+use super::way::Way;
 use super::work::{self, View};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -19,9 +20,9 @@ const BACK_WITHIN: Duration = Duration::from_secs(20);
 /// How often it is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Stops or restarts the core, which this launcher calls `name`; `again` connects anew.
+/// Stops or restarts the core, which this launcher calls `name`; `again` connects to the bus anew.
 pub(super) async fn perform<Opening>(
-    session: Session,
+    way: Way,
     deed: Deed,
     name: &str,
     view: &View,
@@ -30,18 +31,31 @@ pub(super) async fn perform<Opening>(
 where
     Opening: Future<Output = Result<Session, Failure>>,
 {
-    match session.ask(&work::request(deed, name)).await {
+    let request = work::request(deed, name);
+    let answer = way.ask(&request).await;
+    let Some(session) = way.bus() else {
+        // Not cut off by the deed, so it says how it went.
+        return work::answered(&way, deed, name, view, answer).await;
+    };
+    match answer {
         // The answer may have come before the deed, or gone with the core.
         Ok(_) => {}
         Err(lost) if lost.exit == ExitCode::NoConnection => {}
-        Err(failure) => return Err(work::explained(&session, deed, name, failure, view).await),
+        Err(failure) => return Err(work::explained(&way, deed, name, failure, view).await),
     }
     if !session.is_gone_within(GONE_WITHIN).await {
         let sentence = format!("Service '{name}' is still there");
-        return work::told(&session, &sentence, view).await;
+        return work::told(&way, &sentence, view).await;
     }
     if deed == Deed::Stop {
-        return Ok(stopped(name, view));
+        return match way.local().await {
+            // Asked again over a way that stays, it answers when the core is gone.
+            Some(local) => {
+                let answer = local.ask(&request).await;
+                work::answered(local, deed, name, view, answer).await
+            }
+            None => Ok(stopped(name, view)),
+        };
     }
     let session = back(again).await?;
     let said = if view.json {
@@ -60,7 +74,7 @@ fn stopped(name: &str, view: &View) -> Said {
     } else {
         format!(
             "Service '{name}' stopped\n\
-             There is no bus now: hubcli works again after a restart of the launcher.\n"
+             There is no bus now: as root or the launcher's user, hubcli start {name} brings it back.\n"
         )
     })
 }

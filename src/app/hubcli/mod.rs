@@ -9,12 +9,14 @@ mod cli;
 mod code;
 mod core;
 mod exit;
+mod local;
 mod messages;
 mod people;
 mod say;
 mod secret;
 mod session;
 mod table;
+mod way;
 mod work;
 
 pub use code::ExitCode;
@@ -78,27 +80,42 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
             let session = session::Session::listening(cli, &folders, vec![filter]).await?;
             return messages::listen(session, wish, &view).await;
         }
-        let session = session::Session::open(cli, &folders).await?;
+        if let Command::Act(_) | Command::People(_) = &command {
+            return over_the_bus(cli, &folders, &command, &view).await;
+        }
+        let way = way::Way::open(cli, &folders).await?;
         if let Command::One(deed @ (Deed::Stop | Deed::Restart), name) = &command
             && is_core(name, &folders)
         {
             let again = || session::Session::open(cli, &folders);
-            return core::perform(session, *deed, name, &view, again).await;
+            return core::perform(way, *deed, name, &view, again).await;
         }
-        if let Command::Act(wish) = &command {
-            let said = messages::act(&session, wish, &view).await;
-            session.close().await;
-            return said;
-        }
-        if let Command::People(wish) = &command {
-            let said = people::perform(&session, &secret::Asked, wish, &view).await;
-            session.close().await;
-            return said;
-        }
-        let said = work::perform(&session, &command, &view).await;
-        session.close().await;
+        let said = work::perform(&way, &command, &view).await;
+        way.close().await;
         said
     })
+}
+
+/// What others than the launcher are asked for.
+async fn over_the_bus(
+    cli: &Cli,
+    folders: &Folders,
+    command: &Command,
+    view: &work::View,
+) -> Result<Said, Failure> {
+    let session = session::Session::open(cli, folders).await?;
+    let said = match command {
+        Command::Act(wish) => messages::act(&session, wish, view).await,
+        Command::People(wish) => people::perform(&session, &secret::Asked, wish, view).await,
+        Command::List
+        | Command::One(..)
+        | Command::StartAll
+        | Command::StopAll
+        | Command::Listen(_)
+        | Command::Certs(_) => work::perform(&session, command, view).await,
+    };
+    session.close().await;
+    said
 }
 
 /// Whether a name is the core's: its id, or a file among the hub's programs that is no plugin (T41).

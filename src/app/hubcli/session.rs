@@ -32,7 +32,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Session {
     client: Client,
     login: String,
-    /// Whether the launcher has answered on this connection.
+    /// Whether the launcher has answered on this connection, or was given an order.
     heard: Cell<bool>,
     // The session ends when it is dropped.
     incoming: mpsc::Receiver<Incoming>,
@@ -81,6 +81,11 @@ impl Session {
         })
     }
 
+    /// Whether the launcher has answered, or was given an order whose answer is to be waited for.
+    pub(super) fn is_heard(&self) -> bool {
+        self.heard.get()
+    }
+
     pub(super) fn login(&self) -> &str {
         &self.login
     }
@@ -109,16 +114,18 @@ impl Session {
     async fn call(&self, capability: &str, request: &Request) -> Result<Vec<u8>, Asked> {
         let until = Instant::now() + CALL_TIMEOUT;
         if request.method().is_part_of(READ) {
-            return self.call_again(capability, request, until).await;
+            return unheard(self.call_again(capability, request, until).await);
         }
         if !self.heard.get() {
             // Any answer will do, an error too.
             let probe = Request::GetPlugin(NameArgs::default());
-            let answer = self.call_again(capability, &probe, until).await;
-            if let Err(Asked::Call(CallError::Timeout | CallError::NobodyServes { .. })) = &answer {
+            let answer = unheard(self.call_again(capability, &probe, until).await);
+            if let Err(Asked::Unheard(_)) = &answer {
                 return answer;
             }
         }
+        // From here on it may be done, whether or not its answer comes.
+        self.heard.set(true);
         self.call_once(capability, request, CALL_TIMEOUT).await
     }
 
@@ -163,8 +170,10 @@ impl Session {
 }
 
 /// Why there is no reply.
-enum Asked {
+pub(super) enum Asked {
     Call(CallError),
+    /// Nobody answered, and nothing was changed.
+    Unheard(CallError),
     Failure(Failure),
 }
 
@@ -184,13 +193,27 @@ impl From<Asked> for Failure {
     fn from(asked: Asked) -> Self {
         match asked {
             Asked::Failure(failure) => failure,
-            Asked::Call(error) => failure_of(&error),
+            Asked::Call(error) | Asked::Unheard(error) => failure_of(&error),
         }
     }
 }
 
-impl Ask for Session {
-    async fn ask(&self, request: &Request) -> Result<Reply, Failure> {
+/// Tells what is no answer of anybody's.
+fn unheard(answer: Result<Vec<u8>, Asked>) -> Result<Vec<u8>, Asked> {
+    match answer {
+        Err(Asked::Call(
+            error @ (CallError::Timeout
+            | CallError::NobodyServes { .. }
+            | CallError::NotConnected
+            | CallError::Disconnected(_)),
+        )) => Err(Asked::Unheard(error)),
+        other => other,
+    }
+}
+
+impl Session {
+    /// Asks the launcher.
+    pub(super) async fn ask_launcher(&self, request: &Request) -> Result<Reply, Asked> {
         let method = request.method();
         let payload = match self.call(MANAGE, request).await {
             Err(Asked::Call(CallError::NotAuthorized)) if method.is_part_of(READ) => {
@@ -199,11 +222,17 @@ impl Ask for Session {
             other => other,
         }?;
         Reply::decode(method, &payload).map_err(|error| {
-            Failure::failed(
+            Asked::Failure(Failure::failed(
                 format!("the reply of the launcher cannot be read: {error}"),
                 "are hubcli and launcher of the same version?",
-            )
+            ))
         })
+    }
+}
+
+impl Ask for Session {
+    async fn ask(&self, request: &Request) -> Result<Reply, Failure> {
+        Ok(self.ask_launcher(request).await?)
     }
 }
 

@@ -93,7 +93,19 @@ pub(super) fn request(deed: Deed, name: &str) -> Request {
 }
 
 async fn one(launcher: &impl Ask, deed: Deed, name: &str, view: &View) -> Result<Said, Failure> {
-    match launcher.ask(&request(deed, name)).await {
+    let answer = launcher.ask(&request(deed, name)).await;
+    answered(launcher, deed, name, view, answer).await
+}
+
+/// What is said of the answer to [`request`].
+pub(super) async fn answered(
+    launcher: &impl Ask,
+    deed: Deed,
+    name: &str,
+    view: &View,
+    answer: Result<Reply, Failure>,
+) -> Result<Said, Failure> {
+    match answer {
         Ok(Reply::Info(info)) if view.json => Ok(Said::done(line(&encode(&*info)))),
         Ok(Reply::Info(info)) => told(launcher, &outcome(deed, &info), view).await,
         Ok(Reply::List(_) | Reply::Plugin(_) | Reply::Empty) => Err(unexpected()),

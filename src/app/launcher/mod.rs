@@ -4,6 +4,7 @@ pub mod check;
 pub mod cli;
 pub mod exit;
 pub mod level;
+mod local;
 mod logging;
 mod reload;
 mod run;

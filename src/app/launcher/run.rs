@@ -199,6 +199,7 @@ async fn live(wired: Wired) -> anyhow::Result<ExitCode> {
         hub: wired.hub,
         bridge: wired.bridge,
         control: wired.control,
+        local: wired.local,
         ended,
     };
     wired.after.write_when_ending(&args.hub);

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what a killed predecessor left is ended before anything of ours can start (never two copies, spec §12).
 
+use super::local::LocalSocket;
 use super::reload::FileAgain;
 use super::{LogLevel, Settings};
 use crate::app::config::{Config, CoreAuth};
@@ -16,6 +17,7 @@ use actors::host::{
 use actors::hub::{CoreSetup, Hub, HubParts, Node, Stage};
 use actors::inventory;
 use actors::link::Link;
+use actors::local::LocalArgs;
 use actors::memory::{DiskMemory, LiveRuns};
 use actors::news::News;
 use actors::ports::{Clock, FileFacts, Memory, Ports};
@@ -50,6 +52,7 @@ pub(super) struct Wired {
     pub(super) hub: Arc<Hub>,
     pub(super) bridge: BridgeArgs,
     pub(super) control: ControlArgs,
+    pub(super) local: Option<LocalArgs>,
     pub(super) after: After,
 }
 
@@ -60,6 +63,7 @@ pub(super) struct After {
     processes: Arc<HostProcesses>,
     client: Client,
     _left: BusUrl,
+    _socket: LocalSocket,
 }
 
 /// The URL of a bus that was named to us, left for `hubcli`; taken away when it is dropped.
@@ -174,6 +178,7 @@ pub(super) async fn wire(
     ));
     let inventory = inventory::Folders::new(folders.plugins.clone(), core_path, &plans);
     let left = BusUrl::leave(folders, &places)?;
+    let (socket, local) = LocalSocket::open(folders);
     let hub = Hub::new(HubParts {
         ports: Ports {
             processes: processes.clone(),
@@ -200,11 +205,13 @@ pub(super) async fn wire(
         processes: processes.clone(),
         client: bridge.client.clone(),
         _left: left,
+        _socket: socket,
     };
     Ok(Wired {
         hub,
         bridge,
         control: control(signals),
+        local,
         after,
     })
 }
