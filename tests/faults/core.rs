@@ -1,6 +1,6 @@
 //! A core that does not come up, and what is kept on disk broken between two lives of the hub.
 
-use crate::hub::{Home, eventually};
+use crate::hub::{Home, eventually, said_note};
 use crate::means::{complaint, is_root};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -124,9 +124,12 @@ fn a_broken_file_of_clients_stops_the_core_with_its_name_and_stays_as_it_is() {
     hub.relaunch_unseen();
     hub.wait_log("core", file.to_str().unwrap());
     hub.wait_log("launcher", "hub.passwd");
-    let output = hub.hubcli(&["ls"]);
+    // What is asked of others than the launcher needs the bus.
+    let output = hub.hubcli(&["lu"]);
     assert_eq!(output.status.code(), Some(3));
     assert!(complaint(&output).contains("core.log"), "{output:?}");
+    let output = hub.hubcli(&["ls"]);
+    assert!(output.status.success() && said_note(&output), "{output:?}");
     assert_eq!(fs::read(&file).unwrap(), broken);
     fs::write(&file, &good).unwrap();
     hub.wait_for_bus();

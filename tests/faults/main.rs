@@ -28,3 +28,4 @@ mod packets;
 mod process;
 mod renewal;
 mod runtime;
+mod without_bus;

@@ -122,7 +122,7 @@ impl Ask for Way {
         let Some(bus) = self.bus() else {
             return self.ask_locally(request).await;
         };
-        let unheard = {
+        let (why, failure) = {
             let mut asking = pin!(bus.ask_launcher(request));
             let too_late = async {
                 self.local_is_there_after(PATIENCE).await;
@@ -134,20 +134,22 @@ impl Ask for Way {
             tokio::select! {
                 biased;
                 answer = &mut asking => match answer {
-                    Err(Asked::Unheard(error)) => error.to_string(),
+                    Err(Asked::Unheard(error)) => {
+                        (error.to_string(), Failure::from(Asked::Unheard(error)))
+                    }
                     Err(other) => return Err(other.into()),
                     Ok(reply) => return Ok(reply),
                 },
-                () = too_late => silence("the launcher did not answer over the bus"),
+                () = too_late => {
+                    let why = silence("the launcher did not answer over the bus");
+                    (why.clone(), Failure::failed(why, "see logs/launcher.log"))
+                }
             }
         };
         if !self.may_fall().await {
-            return Err(Failure::failed(
-                unheard,
-                "the hub is there, but the launcher does not answer: does it run? see logs/launcher.log",
-            ));
+            return Err(failure);
         }
-        self.fall(&unheard);
+        self.fall(&why);
         self.ask_locally(request).await
     }
 }

@@ -1,0 +1,216 @@
+//! A core that is dead, hangs, is slow or lets nobody in, and what is left of control then (spec §7, §13).
+
+use crate::hub::{Home, Hub, eventually, is_alive, said_note, signal_pid};
+use crate::means::{NOBODY, is_root, left_out};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const SLEEPER: &str = "exec sleep 1000";
+const STOP: i32 = 19;
+const CONT: i32 = 18;
+
+/// One line to the launcher's socket, and its answer.
+fn ask(hub: &Hub, line: &str) -> Value {
+    let mut stream = UnixStream::connect(hub.path("run/launcher.sock")).unwrap();
+    stream.write_all(line.as_bytes()).unwrap();
+    stream.write_all(b"\n").unwrap();
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).unwrap();
+    serde_json::from_str(&answer).unwrap()
+}
+
+/// hubcli does it without the bus, within a few seconds, and says so.
+fn locally(hub: &Hub, args: &[&str]) -> String {
+    let since = Instant::now();
+    let output = hub.hubcli(args);
+    assert!(
+        output.status.success() && said_note(&output),
+        "{args:?}: {output:?}\n{}",
+        hub.account()
+    );
+    assert!(since.elapsed() < Duration::from_secs(10));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn without_a_core_everything_can_be_seen_and_steered_and_the_core_started_again() {
+    let home = Home::new("corebin: mqttcore\ncreatePluginCred: false\nautostart: [worker]\n");
+    home.plugin("worker", SLEEPER);
+    let hub = home.up();
+    let worker = hub.pid("worker");
+    let text = hub.ok(&["stop", "mqttcore"]);
+    assert!(text.starts_with("Service 'mqttcore' stopped\n"), "{text}");
+    assert!(is_alive(worker));
+    let list: Vec<Value> = serde_json::from_str(&locally(&hub, &["--json", "ls"])).unwrap();
+    assert_eq!(list.len(), 2);
+    locally(&hub, &["restart", "worker"]);
+    let now = hub.pid("worker");
+    assert_ne!(now, worker);
+    let info: Value = serde_json::from_str(&locally(&hub, &["--json", "stop", "worker"])).unwrap();
+    assert_eq!(info["Phase"], "stopped");
+    // An error is one, here as well.
+    let output = hub.hubcli(&["--json", "start", "nobody"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(lines[0]["note"].as_str().unwrap().contains("launcher.sock"));
+    assert!(lines[1]["error"].as_str().unwrap().contains("not found"));
+    locally(&hub, &["start", "worker"]);
+    locally(&hub, &["start", "mqttcore"]);
+    hub.wait_for_bus();
+    hub.ok(&["ls"]);
+    hub.down();
+}
+
+#[test]
+fn a_core_that_hangs_leaves_control_and_is_spoken_to_again_when_it_goes_on() {
+    let home = Home::new("corebin: mqttcore\nautostart: [worker]\n");
+    home.plugin("worker", SLEEPER);
+    let hub = home.up();
+    let (core, worker) = (hub.pid("mqttcore"), hub.pid("worker"));
+    signal_pid(core, STOP);
+    locally(&hub, &["ls"]);
+    // Supervision does not need it.
+    signal_pid(worker, 9);
+    let again = eventually("the worker is back", || {
+        let list: Vec<Value> = serde_json::from_str(&locally(&hub, &["--json", "ls"])).unwrap();
+        let worker = list.into_iter().find(|info| info["Name"] == "worker")?;
+        (worker["Phase"] == "running" && worker["Restarts"] == 1).then_some(worker)
+    });
+    assert_eq!(again["Run"], 2);
+    signal_pid(core, CONT);
+    hub.wait_for_bus();
+    assert_eq!(hub.pid("mqttcore"), core);
+    hub.down();
+}
+
+#[test]
+fn a_login_that_is_refused_leaves_control_to_who_may_use_the_socket() {
+    let home = Home::new("corebin: mqttcore\nautostart: [worker]\n");
+    home.plugin("worker", SLEEPER);
+    let hub = home.up();
+    let token = hub.path("certs/admin.token");
+    let good = fs::read(&token).unwrap();
+    fs::write(&token, "not a token").unwrap();
+    locally(&hub, &["ls"]);
+    // Who names the bus gets the bus.
+    let output = hub.hubcli(&["--server", &hub.tls_url(), "ls"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(!said_note(&output));
+    fs::write(&token, good).unwrap();
+    let output = hub.hubcli(&["ls"]);
+    assert!(output.status.success() && !said_note(&output), "{output:?}");
+    hub.down();
+}
+
+#[test]
+fn the_socket_speaks_lines_and_what_is_none_is_said() {
+    let home = Home::new("corebin: mqttcore\n");
+    home.plugin("worker", SLEEPER);
+    let mut hub = home.up();
+    let socket = hub.path("run/launcher.sock");
+    let mode = fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let started = ask(&hub, r#"{"method":"startPlugin","args":{"name":"worker"}}"#);
+    assert_eq!(started["result"]["info"]["Phase"], "running", "{started}");
+    let got = ask(&hub, r#"{"method":"getPlugin","args":{"name":"worker"}}"#);
+    let by = got["result"]["why"]["wishBy"].as_str().unwrap();
+    assert!(by.ends_with(" (local)"), "{got}");
+    for (line, part) in [
+        ("nonsense", "a request is one line"),
+        (r#"{"method":"fly"}"#, "method 'fly'"),
+        (
+            r#"{"method":"startPlugin","args":{"name":"x"}}"#,
+            "not found",
+        ),
+    ] {
+        let answer = ask(&hub, line);
+        assert!(answer["error"].as_str().unwrap().contains(part), "{answer}");
+    }
+    // Several on one connection, in order, the last without its end.
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    stream
+        .write_all(b"{\"method\":\"stopAll\"}\n{\"method\":\"fly\"}\n{\"method\":\"list\"}")
+        .unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    let answers: Vec<&str> = answers.lines().collect();
+    assert_eq!(answers[0], r#"{"result":{}}"#);
+    assert!(answers[1].starts_with(r#"{"error":"method"#), "{answers:?}");
+    assert!(
+        answers[2].starts_with(r#"{"result":{"info":["#),
+        "{answers:?}"
+    );
+    assert_eq!(answers.len(), 3);
+    // A line without end is not kept.
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    let endless = vec![b'x'; 300 * 1024];
+    let _ = stream.write_all(&endless);
+    let mut answer = String::new();
+    let _ = BufReader::new(stream).read_line(&mut answer);
+    assert!(
+        answer.is_empty() || answer.contains("bytes is no request"),
+        "{answer}"
+    );
+    // More than there are places for.
+    let held: Vec<_> = (0..32)
+        .map(|_| UnixStream::connect(&socket).unwrap())
+        .collect();
+    eventually("the next one hears that it is busy", || {
+        let answer = ask(&hub, r#"{"method":"list"}"#);
+        (answer["error"] == "busy").then_some(())
+    });
+    drop(held);
+    // What a killed launcher left is replaced.
+    hub.kill_and_relaunch();
+    assert!(ask(&hub, r#"{"method":"list"}"#)["result"].is_object());
+    hub.down();
+}
+
+#[test]
+fn others_are_not_heard_on_the_socket() {
+    if !is_root() {
+        left_out(
+            "another user at the socket",
+            "only root can be another user",
+        );
+        return;
+    }
+    let home = Home::new("corebin: mqttcore\n");
+    let hub = home.up();
+    let socket = hub.path("run/launcher.sock");
+    let script = "
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(b'{\"method\":\"list\"}\\n')
+print(s.makefile().readline(), flush=True)
+";
+    let say = || {
+        let mut other = Command::new("python3");
+        other
+            .args(["-c", script])
+            .arg(&socket)
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .stdin(Stdio::null());
+        other.output().unwrap()
+    };
+    assert!(!say().status.success(), "the file is closed to others");
+    // Even when somebody opened it.
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+    let output = say();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("may not steer this launcher"), "{text}");
+    hub.down();
+}
