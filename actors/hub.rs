@@ -1,8 +1,9 @@
 //! What all actors of a launcher share: ports, plans, roster, and the stage the launcher is in.
 //!
-//! Invariant: nothing in here is changed but the roster's entries, the stage and the plans, each in one place. Plans are
-//! replaced as a whole; who reads them twice in one decision takes a snapshot ([`Hub::plans`]) first.
+//! Invariant: nothing in here is changed but the roster's entries, the stage, the plans and the trouble, each in one
+//! place. Plans are replaced as a whole; who reads them twice in one decision takes a snapshot ([`Hub::plans`]) first.
 
+use crate::health::Trouble;
 use crate::ports::{
     Configuration, FileFacts, Inventory, Kind, Meter, Plans, Ports, Renewer, Usage,
 };
@@ -51,6 +52,8 @@ pub struct Hub {
     pub node: Node,
     /// What the configuration says.
     plans: watch::Sender<Arc<Plans>>,
+    /// What is wrong with the launcher; changed in [`crate::health`].
+    pub(crate) trouble: watch::Sender<Trouble>,
     stage: watch::Sender<Stage>,
     own_usage: Mutex<Option<Usage>>,
     /// Tells the jitter of one launcher from that of another.
@@ -113,6 +116,7 @@ impl Hub {
             ports: parts.ports,
             configuration: parts.configuration,
             plans: watch::Sender::new(Arc::new(parts.plans)),
+            trouble: watch::Sender::new(None),
             inventory: parts.inventory,
             meter: parts.meter,
             renewer: parts.renewer,
@@ -211,7 +215,9 @@ impl Hub {
         (self.seed, &id).hash(&mut chance);
         let life = Lifecycle::new(plan.rules.clone(), memory.last_run(&id), chance.finish());
         let now = self.ports.clock.wall_mse();
-        Seat::new(id, kind, life, plan, file, setting, now)
+        let seat = Seat::new(id, kind, life, plan, file, setting, now);
+        seat.recall(memory);
+        seat
     }
 
     /// The longest time that any seat may take to stop: its grace, and some for the kernel.

@@ -22,6 +22,7 @@ pub mod catalog;
 pub mod control;
 pub mod desk;
 pub mod happening;
+pub mod health;
 pub mod host;
 pub mod hub;
 pub mod inventory;

@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime};
 use supervision::credential::Outcome;
 use supervision::lifecycle::{BlockReason, Rules, SpawnFailure};
 use supervision::limits::Limits;
+use supervision::past::{End, Past, PastWish};
 use supervision::policy::LogPolicy;
 use supervision::{ExitStatus, MonoTime, PluginId, Run};
 
@@ -399,6 +400,14 @@ pub trait Memory: Send + Sync + 'static {
     fn hand(&self, id: &PluginId) -> Option<supervision::hand::ByHand>;
     /// The plugins for which something is set by hand, sorted, each once.
     fn hands(&self) -> Vec<PluginId>;
+    /// What is kept of a plugin's past; empty when there is none.
+    fn past(&self, _id: &PluginId) -> Past {
+        Past::default()
+    }
+    /// Notes whether a plugin is to be up and whose wish that is; on disk within some seconds.
+    fn keep_wish(&self, _id: &PluginId, _wish: PastWish) {}
+    /// Notes how a plugin's newest runs ended; on disk within some seconds.
+    fn keep_end(&self, _id: &PluginId, _end: End) {}
     /// Notes the number of the newest run; soon on disk.
     fn keep_run(&self, id: &PluginId, run: Run);
     /// Notes what is set by hand for a plugin; `None` forgets it. Completes when it is on disk, or says why not.

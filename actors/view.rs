@@ -6,20 +6,9 @@ use crate::ports::{FileFacts, Kind, Usage};
 use supervision::hand::Setting;
 use supervision::lifecycle::{PhaseName, Wish};
 use supervision::limits::Limits;
-use supervision::{ExitStatus, MonoTime, PluginId, Run};
+use supervision::{MonoTime, PluginId, Run};
 
-/// How the newest run that is over ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastExit {
-    /// Its number.
-    pub run: Run,
-    /// How its main process ended.
-    pub status: ExitStatus,
-    /// In words.
-    pub text: String,
-    /// When, in Unix milliseconds.
-    pub time_mse: i64,
-}
+pub use supervision::past::{Fault, LastExit};
 
 /// Everything the outside may know of a plugin; a whole at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +53,8 @@ pub struct View {
     pub cause: String,
     /// How the newest run ended.
     pub last_exit: Option<LastExit>,
+    /// The newest unasked end or failed start, also of a launcher before this one.
+    pub last_fault: Option<Fault>,
     /// The last lines of the newest run that is over, at most 20, oldest first.
     pub tail: Vec<String>,
     /// When the newest run began, by the monotonic clock; none = never.

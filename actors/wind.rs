@@ -42,7 +42,7 @@ async fn core_up(hub: &Hub) {
     let Some(core) = hub.roster.get(&PluginId::core()) else {
         return;
     };
-    core.command(Event::Start, LAUNCHER, hub.ports.clock.wall_mse());
+    core.begin(hub.ports.clock.wall_mse());
     let patience = hub.plans().core.rules.start_timeout;
     let ready = core.until(|view| view.phase == PhaseName::Running);
     if tokio::time::timeout(patience, ready).await.is_err() {
@@ -64,7 +64,7 @@ fn start_enabled(hub: &Hub) {
     let turns = turns(seats.len());
     for (seat, turn) in seats.iter().zip(turns) {
         seat.give_turn(turn);
-        seat.command(Event::Start, LAUNCHER, now);
+        seat.begin(now);
     }
 }
 

@@ -5,7 +5,7 @@
 //! - what cannot be read is set aside under a name of its own, never overwritten and never in the way;
 //! - reading and writing of lines ([`line`], [`read`]) is pure, everything that touches the disk is in [`Journal`].
 
-use serde::Serialize;
+use super::records::Record;
 use serde::de::DeserializeOwned;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,8 +13,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// The version of the form below; higher ones are of newer launchers.
-const VERSION: u64 = 1;
+/// The newest form of records that is known; higher ones are of newer launchers. A record is written in the oldest form
+/// that has it, so that an older launcher still reads what it knows.
+const VERSION: u64 = 2;
 /// A journal is never read beyond this many bytes; it is rewritten long before.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// A journal smaller than this is never rewritten for its size.
@@ -117,11 +118,12 @@ pub(super) struct Reading<R> {
 }
 
 /// The line of a record, with its end.
-pub(super) fn line<R: Serialize>(record: &R) -> Result<String, serde_json::Error> {
+pub(super) fn line<R: Record>(record: &R) -> Result<String, serde_json::Error> {
     let body = serde_json::to_string(record)?;
+    let form = record.form();
     let crc = crc32fast::hash(body.as_bytes());
     Ok(format!(
-        "{{\"v\":{VERSION},\"crc\":\"{crc:08x}\",\"rec\":{body}}}\n"
+        "{{\"v\":{form},\"crc\":\"{crc:08x}\",\"rec\":{body}}}\n"
     ))
 }
 
@@ -239,7 +241,8 @@ impl Journal {
 
     /// Whether the next write should be a [`Journal::rewrite`].
     pub(super) fn wants_rewrite(&self) -> bool {
-        self.rewrite_due || self.len > SMALL_BYTES.max(self.compact_len.saturating_mul(WORDY))
+        let long = SMALL_BYTES.max(self.compact_len.saturating_mul(WORDY));
+        self.rewrite_due || self.len > long.min(MAX_BYTES / 2)
     }
 
     /// Whether something that was to be written is not on disk.
@@ -248,7 +251,7 @@ impl Journal {
     }
 
     /// Appends records in one write; `durable` = they and those before are on disk when it returns.
-    pub(super) fn append<R: Serialize>(
+    pub(super) fn append<R: Record>(
         &mut self,
         records: &[R],
         durable: bool,
@@ -272,7 +275,7 @@ impl Journal {
     }
 
     /// Replaces the journal by these records, whole or not at all; on disk when it returns.
-    pub(super) fn rewrite<R: Serialize>(&mut self, records: &[R]) -> Result<(), JournalError> {
+    pub(super) fn rewrite<R: Record>(&mut self, records: &[R]) -> Result<(), JournalError> {
         let text = self.encode(records)?;
         self.file = None;
         let written = creds::atomic::write(&self.path, text.as_bytes(), 0o600);
@@ -304,7 +307,7 @@ impl Journal {
         Ok(())
     }
 
-    fn encode<R: Serialize>(&self, records: &[R]) -> Result<String, JournalError> {
+    fn encode<R: Record>(&self, records: &[R]) -> Result<String, JournalError> {
         let mut text = String::with_capacity(records.len() * 96);
         for record in records {
             text.push_str(&line(record).map_err(|source| JournalError::Encode {
@@ -374,32 +377,39 @@ fn set_aside(path: &Path, why: String, kept: usize) -> Notice {
 
 #[cfg(test)]
 mod tests {
+    use super::super::records::Live;
     use super::*;
+
+    fn ended() -> Live {
+        Live::Ended {
+            marker: "a.1.0".to_owned(),
+        }
+    }
 
     #[test]
     fn who_waits_has_on_disk_what_was_written_before() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        let (mut journal, _, _) = Journal::open::<u32>(path.clone());
-        journal.append(&[1], false).unwrap();
+        let (mut journal, _, _) = Journal::open::<Live>(path.clone());
+        journal.append(&[ended()], false).unwrap();
         assert!(journal.unsynced && journal.name_unsynced);
-        journal.append::<u32>(&[], true).unwrap();
+        journal.append::<Live>(&[], true).unwrap();
         assert!(!journal.unsynced && !journal.name_unsynced);
 
         // By somebody who may have been killed, too.
-        let (mut journal, records, _) = Journal::open::<u32>(path.clone());
-        assert_eq!(records, [1]);
-        journal.append::<u32>(&[], true).unwrap();
+        let (mut journal, records, _) = Journal::open::<Live>(path.clone());
+        assert_eq!(records, [ended()]);
+        journal.append::<Live>(&[], true).unwrap();
         assert!(!journal.unsynced && !journal.name_unsynced);
         assert_eq!(
             std::fs::read(&path).unwrap(),
-            line(&1).unwrap().into_bytes()
+            line(&ended()).unwrap().into_bytes()
         );
 
         // What is there already costs nothing.
         journal.file = None;
         std::fs::remove_file(&path).unwrap();
-        journal.append::<u32>(&[], true).unwrap();
+        journal.append::<Live>(&[], true).unwrap();
         assert!(!path.exists());
     }
 }

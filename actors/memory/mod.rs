@@ -1,13 +1,16 @@
-//! What is kept on disk (spec §12): run counters and what was set by hand, in `{stores}/launcher/journal`; the runs
-//! that live, in `{run}/private/records`.
+//! What is kept on disk (spec §12): run counters, what was set by hand, wishes and how runs ended, in
+//! `{stores}/launcher/journal`; the runs that live, in `{run}/private/records`.
 //!
 //! Invariants:
 //! - a caller never waits for the disk, except who asks whether something is there;
+//! - what is only shown is written together, once a second at most, so that plugins that crash all the time do not wear
+//!   out the disk;
 //! - no fsync stands between the start of the launcher and its first exec;
 //! - a file that is damaged, cut off or of a newer launcher costs what it cannot say any more, never a start: it is set
 //!   aside and named, and the configuration still says which plugins there are.
 
 mod journal;
+mod kept;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -17,12 +20,14 @@ pub use journal::{JournalError, Notice};
 pub use records::LiveRun;
 
 use crate::ports::{BoxFuture, Memory};
-use records::{Kept, Live};
+use kept::Kept;
+use records::Live;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use supervision::hand::ByHand;
+use supervision::past::{End, Past, PastWish};
 use supervision::{PluginId, Run};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -95,6 +100,19 @@ impl Memory for DiskMemory {
     fn hands(&self) -> Vec<PluginId> {
         self.writer
             .look(|book| book.hands.keys().cloned().collect())
+    }
+
+    fn past(&self, id: &PluginId) -> Past {
+        self.writer
+            .look(|book| book.pasts.get(id).cloned().unwrap_or_default())
+    }
+
+    fn keep_wish(&self, id: &PluginId, wish: PastWish) {
+        self.writer.put(Kept::wish(id, wish), None);
+    }
+
+    fn keep_end(&self, id: &PluginId, end: End) {
+        self.writer.put(Kept::end(id, end), None);
     }
 
     fn keep_run(&self, id: &PluginId, run: Run) {

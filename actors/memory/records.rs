@@ -1,4 +1,4 @@
-//! What the two journals say: what is kept for ever, and what lives now. Pure.
+//! What the journals say: what a record is, and those of what lives now. Pure.
 //!
 //! Invariant: a record names a plugin and sets one thing of it, so records of different keys may be written in any
 //! order and of one key only the newest counts.
@@ -6,7 +6,6 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use supervision::hand::{ByHand, Setting};
 use supervision::{PluginId, Run};
 
 /// A record of a journal, and how it is taken into what the journal says as a whole.
@@ -29,119 +28,16 @@ pub(super) trait Record:
     fn after(self, _unwritten: &Self) -> Option<Self> {
         Some(self)
     }
+    /// The form it is written in: the oldest that has it.
+    fn form(&self) -> u64 {
+        1
+    }
+    /// Whether it may wait a second for newer ones of its key.
+    fn may_wait(&self) -> bool {
+        false
+    }
     /// Whether it holds at once, and is written when that becomes possible; else it holds once it is on disk.
     fn holds_at_once(&self) -> bool;
-}
-
-/// A record of what is kept for ever: `{stores}/launcher/journal`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "what", rename_all = "lowercase", deny_unknown_fields)]
-pub(super) enum Kept {
-    /// The newest run of a plugin.
-    Run {
-        #[serde(with = "id_text")]
-        id: PluginId,
-        run: u64,
-    },
-    /// What somebody set.
-    Hand {
-        #[serde(with = "id_text")]
-        id: PluginId,
-        enabled: bool,
-        who: String,
-        when: i64,
-    },
-    /// What somebody set holds no more.
-    Unhand {
-        #[serde(with = "id_text")]
-        id: PluginId,
-    },
-}
-
-/// What is kept for ever, as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Keepsakes {
-    pub(super) runs: BTreeMap<PluginId, Run>,
-    pub(super) hands: BTreeMap<PluginId, ByHand>,
-}
-
-impl Kept {
-    /// The record of what is set by hand for a plugin.
-    pub(super) fn hand(id: &PluginId, hand: Option<ByHand>) -> Self {
-        let id = id.clone();
-        match hand {
-            Some(hand) => Kept::Hand {
-                id,
-                enabled: hand.setting == Setting::Enabled,
-                who: hand.who,
-                when: hand.when_mse,
-            },
-            None => Kept::Unhand { id },
-        }
-    }
-}
-
-impl Record for Kept {
-    const OUTLIVES_BOOT: bool = true;
-    /// Runs apart from hands.
-    type Key = (bool, PluginId);
-    type Book = Keepsakes;
-
-    fn key(&self) -> Self::Key {
-        match self {
-            Kept::Run { id, .. } => (false, id.clone()),
-            Kept::Hand { id, .. } | Kept::Unhand { id } => (true, id.clone()),
-        }
-    }
-
-    fn enter(&self, book: &mut Keepsakes) {
-        match self {
-            Kept::Run { id, run } => {
-                let newest = book.runs.entry(id.clone()).or_default();
-                // A number once used is never used again (spec §1).
-                *newest = (*newest).max(Run(*run));
-            }
-            Kept::Hand {
-                id,
-                enabled,
-                who,
-                when,
-            } => {
-                let hand = ByHand {
-                    setting: if *enabled {
-                        Setting::Enabled
-                    } else {
-                        Setting::Disabled
-                    },
-                    who: who.clone(),
-                    when_mse: *when,
-                };
-                book.hands.insert(id.clone(), hand);
-            }
-            Kept::Unhand { id } => {
-                book.hands.remove(id);
-            }
-        }
-    }
-
-    fn all(book: &Keepsakes) -> Vec<Self> {
-        let runs = book.runs.iter().map(|(id, run)| Kept::Run {
-            id: id.clone(),
-            run: run.0,
-        });
-        let hands = book
-            .hands
-            .iter()
-            .map(|(id, hand)| Kept::hand(id, Some(hand.clone())));
-        runs.chain(hands).collect()
-    }
-
-    fn holds_at_once(&self) -> bool {
-        match self {
-            Kept::Run { .. } => true,
-            Kept::Hand { .. } | Kept::Unhand { .. } => false,
-        }
-    }
 }
 
 /// A run that lives, as its successor needs to know it (spec §12).
@@ -220,14 +116,19 @@ impl Record for Live {
 }
 
 /// Ids as text; the core's is one that [`PluginId::new`] refuses.
-mod id_text {
+pub(super) mod id_text {
     use super::{Deserialize, Deserializer, PluginId, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(id: &PluginId, to: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(
+        id: &PluginId,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.serialize_str(id.as_str())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PluginId, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<PluginId, D::Error> {
         let text = String::deserialize(from)?;
         let core = PluginId::core();
         if text == core.as_str() {

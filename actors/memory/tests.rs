@@ -1,5 +1,6 @@
 use super::journal::{Damage, Reading, line, read};
-use super::records::{Keepsakes, Kept, Live, LiveRun, Record};
+use super::kept::{Keepsakes, Kept, MAX_PASTS};
+use super::records::{Live, LiveRun, Record};
 use super::*;
 use proptest::prelude::*;
 use supervision::hand::Setting;

@@ -3,6 +3,8 @@
 //! Invariants:
 //! - putting a record in never blocks longer than another one's putting in or taking out;
 //! - the queue holds at most one record of a key, so it is bounded however long the disk hangs;
+//! - records that may wait are written once a [`PATIENCE`] at most; what was written without anybody waiting for it is
+//!   forced to disk a [`PATIENCE`] later; there is no wake-up when there is nothing to do;
 //! - what holds at once is in the book before [`Writer::put`] returns; the rest is entered once it is on disk.
 
 use super::journal::{Journal, JournalError, Notice};
@@ -11,11 +13,13 @@ use crate::words::in_words;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// How long after a failed write it is tried again, when nothing new comes before.
 const RETRY: Duration = Duration::from_secs(10);
+/// How long records that may wait do so at most, and what is written until it is forced to disk.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Enough for appending lines.
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -36,7 +40,10 @@ struct Shared<R: Record> {
 }
 
 struct Queue<R: Record> {
+    /// To be written soon.
     unwritten: BTreeMap<R::Key, R>,
+    /// To be written when it is time.
+    patient: BTreeMap<R::Key, R>,
     waiters: Vec<Waiter>,
     closed: bool,
 }
@@ -44,8 +51,8 @@ struct Queue<R: Record> {
 /// What the thread is to do next.
 enum Work<R> {
     Write(Vec<R>, Vec<Waiter>),
-    /// A write failed a while ago.
-    Retry,
+    /// A write failed a while ago, or nobody waited for it: it is done again for the disk.
+    Force,
     End,
 }
 
@@ -68,6 +75,7 @@ impl<R: Record> Writer<R> {
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue {
                 unwritten: BTreeMap::new(),
+                patient: BTreeMap::new(),
                 waiters: Vec::new(),
                 closed: false,
             }),
@@ -89,15 +97,21 @@ impl<R: Record> Writer<R> {
             record.enter(&mut lock(&self.shared.book));
         }
         let mut queue = lock(&self.shared.queue);
+        let may_wait = record.may_wait();
+        let pile = if may_wait {
+            &mut queue.patient
+        } else {
+            &mut queue.unwritten
+        };
         // A thread that lets records gather is not to be woken by each of them.
-        let news = queue.unwritten.is_empty() || waiter.is_some();
+        let news = pile.is_empty() || waiter.is_some();
         let key = record.key();
-        let record = match queue.unwritten.remove(&key) {
+        let record = match pile.remove(&key) {
             Some(before) => record.after(&before),
             None => Some(record),
         };
         if let Some(record) = record {
-            queue.unwritten.insert(key, record);
+            pile.insert(key, record);
         }
         queue.waiters.extend(waiter);
         drop(queue);
@@ -132,19 +146,21 @@ impl<R: Record> Shared<R> {
         if journal.is_behind() && !R::all(&lock(&self.book)).is_empty() {
             self.report(self.rewrite(&mut journal, &[]), false);
         }
-        let mut failed = false;
+        let mut pace = Pace::default();
         loop {
-            let (records, waiters) = match self.next(failed) {
+            let (records, waiters) = match self.next(&mut pace) {
                 Work::Write(records, waiters) => (records, waiters),
-                Work::Retry => (Vec::new(), Vec::new()),
+                Work::Force => (Vec::new(), Vec::new()),
                 Work::End => return,
             };
-            let written = self.write(&mut journal, &records, !waiters.is_empty());
+            let durable = records.is_empty() || !waiters.is_empty();
+            let written = self.write(&mut journal, &records, durable);
             let answer = match &written {
                 Ok(()) => Ok(()),
                 Err(error) => Err(in_words(error)),
             };
-            failed = self.report(written, failed);
+            pace.wrote(Instant::now(), R::OUTLIVES_BOOT && !durable, &written);
+            pace.failed = self.report(written, pace.failed);
             for waiter in waiters {
                 // Who does not wait any more needs no answer.
                 let _ = waiter.send(answer.clone());
@@ -199,26 +215,31 @@ impl<R: Record> Shared<R> {
     }
 
     /// Waits for work. Records nobody waits for gather for a moment.
-    fn next(&self, failed: bool) -> Work<R> {
+    fn next(&self, pace: &mut Pace) -> Work<R> {
         let mut queue = lock(&self.queue);
-        while queue.unwritten.is_empty() && queue.waiters.is_empty() {
+        loop {
+            let now = Instant::now();
+            let patient = !queue.patient.is_empty();
+            if !queue.unwritten.is_empty() || !queue.waiters.is_empty() || (queue.closed && patient)
+            {
+                break;
+            }
             if queue.closed {
                 return Work::End;
             }
-            if failed {
-                let (woken, waited) = self
-                    .wake
-                    .wait_timeout(queue, RETRY)
-                    .unwrap_or_else(PoisonError::into_inner);
-                queue = woken;
-                if waited.timed_out() {
-                    return Work::Retry;
+            match pace.due(now, patient) {
+                Due::Never => {
+                    queue = self
+                        .wake
+                        .wait(queue)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
-            } else {
-                queue = self
-                    .wake
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
+                Due::In(time) => {
+                    let woken = self.wake.wait_timeout(queue, time);
+                    queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Due::Patient => break,
+                Due::Force => return Work::Force,
             }
         }
         if !self.linger.is_zero() {
@@ -229,7 +250,123 @@ impl<R: Record> Shared<R> {
                 .unwrap_or_else(PoisonError::into_inner);
             queue = woken;
         }
-        let records = std::mem::take(&mut queue.unwritten).into_values().collect();
+        let now = Instant::now();
+        let mut records: Vec<R> = std::mem::take(&mut queue.unwritten).into_values().collect();
+        if pace.patient_may(now) || !queue.waiters.is_empty() || queue.closed {
+            pace.patient_wrote(now, !queue.patient.is_empty());
+            records.extend(std::mem::take(&mut queue.patient).into_values());
+        }
         Work::Write(records, std::mem::take(&mut queue.waiters))
+    }
+}
+
+/// When what is to be done. Pure.
+#[derive(Debug, Default, Clone, Copy)]
+struct Pace {
+    /// When records that may wait were written last.
+    patient_at: Option<Instant>,
+    /// Since when something is written that may not be on disk.
+    unforced_since: Option<Instant>,
+    /// When a write failed, until one succeeds.
+    failed_at: Option<Instant>,
+    /// Whether the last one failed, as far as that was reported.
+    failed: bool,
+}
+
+/// What is due when nothing is in a hurry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// Records that may wait.
+    Patient,
+    /// What was written, on disk; or what failed, again.
+    Force,
+    /// Nothing for so long.
+    In(Duration),
+    /// Nothing.
+    Never,
+}
+
+impl Pace {
+    fn wrote(&mut self, now: Instant, unforced: bool, written: &Result<(), JournalError>) {
+        self.failed_at = written.is_err().then_some(now);
+        self.unforced_since = match written {
+            Ok(()) if unforced => self.unforced_since.or(Some(now)),
+            Ok(()) | Err(_) => None,
+        };
+    }
+
+    fn patient_wrote(&mut self, now: Instant, any: bool) {
+        if any {
+            self.patient_at = Some(now);
+        }
+    }
+
+    fn patient_may(&self, now: Instant) -> bool {
+        left_of(PATIENCE, self.patient_at, now).is_zero()
+    }
+
+    /// `patient` = there are records that may wait.
+    fn due(&self, now: Instant, patient: bool) -> Due {
+        let retry = self.failed_at.map(|at| left_of(RETRY, Some(at), now));
+        let force = self
+            .unforced_since
+            .map(|at| left_of(PATIENCE, Some(at), now));
+        let write = patient.then(|| left_of(PATIENCE, self.patient_at, now));
+        if write.is_some_and(|left| left.is_zero()) {
+            return Due::Patient;
+        }
+        match [retry, force, write].into_iter().flatten().min() {
+            Some(left) if left.is_zero() => Due::Force,
+            Some(left) => Due::In(left),
+            None => Due::Never,
+        }
+    }
+}
+
+/// How much of a time since a moment is left.
+fn left_of(time: Duration, since: Option<Instant>, now: Instant) -> Duration {
+    since.map_or(Duration::ZERO, |at| {
+        time.saturating_sub(now.saturating_duration_since(at))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_wait_is_written_once_a_second_and_nothing_wakes_for_nothing() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut pace = Pace::default();
+        assert_eq!(pace.due(start, false), Due::Never);
+        assert_eq!(pace.due(start, true), Due::Patient, "the first at once");
+        pace.patient_wrote(at(0), true);
+        pace.wrote(at(0), true, &Ok(()));
+        assert_eq!(pace.due(at(400), true), Due::In(Duration::from_millis(600)));
+        assert!(!pace.patient_may(at(400)) && pace.patient_may(at(1000)));
+        assert_eq!(pace.due(at(1000), true), Due::Patient);
+        assert_eq!(pace.due(at(1000), false), Due::Force, "for the disk");
+        pace.wrote(at(1000), false, &Ok(()));
+        assert_eq!(pace.due(at(1000), false), Due::Never);
+        // More and more writes do not put the disk off.
+        pace.wrote(at(2000), true, &Ok(()));
+        pace.wrote(at(2900), true, &Ok(()));
+        assert_eq!(pace.due(at(3000), false), Due::Force);
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_after_a_while() {
+        let start = Instant::now();
+        let error = || JournalError::Write {
+            path: PathBuf::new(),
+            source: std::io::Error::other("full"),
+        };
+        let mut pace = Pace::default();
+        pace.wrote(start, true, &Err(error()));
+        assert_eq!(pace.due(start, false), Due::In(RETRY));
+        assert_eq!(pace.due(start + RETRY, false), Due::Force);
+        pace.wrote(start + RETRY, true, &Ok(()));
+        assert_eq!(pace.due(start + RETRY, false), Due::In(PATIENCE));
     }
 }

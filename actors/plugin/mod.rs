@@ -21,6 +21,7 @@ use crate::seat::Seat;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use supervision::lifecycle::{Answer, Denial, Effect, Event, Phase, Wish, already_exists};
+use supervision::past::Fault;
 use supervision::{MonoTime, Run};
 use tokio::sync::oneshot;
 use waiters::Waiters;
@@ -203,9 +204,8 @@ impl PluginState {
         let wish_before = self.seat.state().life.wish();
         let answer = self.apply(order.event());
         if answer == Answer::Accepted || self.seat.state().life.wish() != wish_before {
-            let mut state = self.seat.state();
-            by.clone_into(&mut state.wish_by);
-            state.wish_since_mse = self.ports.clock.wall_mse();
+            let now = self.ports.clock.wall_mse();
+            self.seat.state().wish(by, now, wish_before);
         }
         let Some(reply) = reply else { return };
         match (answer, order) {
@@ -276,7 +276,15 @@ impl PluginState {
                 return Answer::Stale;
             }
             let from = state.life.phase().name();
+            let failures = state.life.failures();
             let step = state.life.step(now, event);
+            if state.life.failures() != failures {
+                state.last_fault = state.life.last_failure().map(|last| Fault {
+                    run: last.run,
+                    text: last.in_words(),
+                    time_mse: self.ports.clock.wall_mse(),
+                });
+            }
             state.todo.extend(step.effects);
             state.started_by_hand |= by_hand;
             let to = state.life.phase().name();

@@ -16,6 +16,7 @@ pub mod intensity;
 pub mod lifecycle;
 pub mod limits;
 pub mod order;
+pub mod past;
 pub mod policy;
 pub mod time;
 

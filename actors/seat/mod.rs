@@ -5,16 +5,19 @@
 //! - the lock on a seat is held for one step at most, never across an await;
 //! - the view is replaced as a whole, before any reply that speaks of it (architecture §2).
 
+mod recall;
+
 use crate::message::PluginMessage;
 use crate::plugin::Watched;
-use crate::ports::{Child, FileFacts, Kind, Plan, Refused, Usage};
+use crate::ports::{Child, FileFacts, Kind, Memory, Plan, Refused, Usage};
 use crate::turn::Turn;
 use crate::view::{LastExit, View};
 use ractor::ActorRef;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use supervision::hand::Setting;
 use supervision::lifecycle::{Effect, Event, Lifecycle};
+use supervision::past::{Fault, PastWish};
 use supervision::{MonoTime, PluginId, Run};
 use tokio::sync::watch;
 
@@ -44,6 +47,11 @@ pub(crate) struct SeatState {
     pub(crate) stop_mse: i64,
     pub(crate) pid: i32,
     pub(crate) last_exit: Option<LastExit>,
+    pub(crate) last_fault: Option<Fault>,
+    /// The wish that a launcher before this one left, until this one wishes.
+    pub(crate) past_wish: Option<PastWish>,
+    /// Unasked restarts under a launcher before this one, while its wish goes on.
+    pub(crate) past_restarts: u32,
     pub(crate) tail: Vec<String>,
     /// When the newest run began.
     pub(crate) started: Option<MonoTime>,
@@ -65,6 +73,8 @@ pub struct Seat {
     tails: watch::Sender<Run>,
     standing: RwLock<Standing>,
     turn: Mutex<Option<Turn>>,
+    /// What is to be there for the next launcher goes here; nowhere until [`Seat::recall`].
+    memory: OnceLock<Arc<dyn Memory>>,
 }
 
 /// Who runs a seat.
@@ -115,6 +125,9 @@ impl Seat {
             stop_mse: 0,
             pid: 0,
             last_exit: None,
+            last_fault: None,
+            past_wish: None,
+            past_restarts: 0,
             tail: Vec::new(),
             started: None,
             usage: None,
@@ -130,6 +143,7 @@ impl Seat {
             tails: watch::Sender::new(Run(0)),
             standing: RwLock::new(Standing::Vacant),
             turn: Mutex::new(None),
+            memory: OnceLock::new(),
         })
     }
 
@@ -210,8 +224,8 @@ impl Seat {
     pub fn command(&self, event: Event, by: &str, now_mse: i64) {
         {
             let mut state = self.state();
-            by.clone_into(&mut state.wish_by);
-            state.wish_since_mse = now_mse;
+            let was = state.life.wish();
+            state.wish(by, now_mse, was);
         }
         self.post(event);
     }
@@ -299,7 +313,11 @@ impl Seat {
     }
 
     pub(crate) fn publish(&self, view: View) {
-        self.view.send_replace(Arc::new(view));
+        let view = Arc::new(view);
+        let before = self.view.send_replace(view.clone());
+        if let Some(memory) = self.memory.get() {
+            recall::keep_changes(memory.as_ref(), &before, &view, self.state().closed);
+        }
     }
 }
 
@@ -331,14 +349,15 @@ impl SeatState {
             run: self.life.run(),
             pid: self.pid,
             start_count: self.start_count,
-            restarts: self.life.restarts(),
+            restarts: self.life.restarts().saturating_add(self.past_restarts),
             start_mse: self.start_mse,
             stop_mse: self.stop_mse,
             next_start_mse,
             attempt,
             status: self.life.status(id),
-            cause: self.life.cause(),
+            cause: self.cause(),
             last_exit: self.last_exit.clone(),
+            last_fault: self.last_fault.clone(),
             tail: self.tail.clone(),
             started: self.started,
             usage: if self.child.is_some() {

@@ -1,0 +1,49 @@
+//! Whether the launcher runs as it was told to (spec §12): what is wrong with it, where everybody can see it.
+//!
+//! Invariant: what is wrong is told once when it begins and once when it ends, in the log, on the bus and to whoever
+//! follows [`Hub::troubles`].
+
+use crate::hub::Hub;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What is wrong with the launcher, one line for people; none when nothing is.
+pub type Trouble = Option<Arc<str>>;
+
+impl Hub {
+    /// What is wrong with the launcher now. Then it is `degraded`.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        self.trouble.borrow().clone()
+    }
+
+    /// What will be wrong with it; the newest counts.
+    #[must_use]
+    pub fn troubles(&self) -> watch::Receiver<Trouble> {
+        self.trouble.subscribe()
+    }
+
+    /// It does not run as it was told to; `text` says why, and what to do. Replaces what was wrong before.
+    pub fn degrade(&self, text: &str) {
+        let news = self.trouble.send_if_modified(|trouble| {
+            let news = trouble.as_deref() != Some(text);
+            if news {
+                *trouble = Some(text.into());
+            }
+            news
+        });
+        if news {
+            tracing::error!("degraded: {text}");
+        }
+    }
+
+    /// It runs as it was told to again; `text` says since what. Nothing happens when nothing was wrong.
+    pub fn recover(&self, text: &str) {
+        let news = self
+            .trouble
+            .send_if_modified(|trouble| trouble.take().is_some());
+        if news {
+            tracing::info!("recovered: {text}");
+        }
+    }
+}
