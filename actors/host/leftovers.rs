@@ -65,6 +65,17 @@ pub async fn end_leftovers(
     Ok(found.into_iter().filter_map(mark_of).collect())
 }
 
+/// How many processes of a launcher before this one still live; nothing is changed. Blocks.
+///
+/// # Errors
+/// When the process table cannot be read.
+pub fn count_leftovers(home: &Path, private: &Path) -> Result<usize, String> {
+    let recorded = LiveRuns::peek(private);
+    let sweep = Sweep::new(home, recorded.iter().map(record_of).collect());
+    let found = sweep.holding(fifos_in(private)).find();
+    found.map(|found| found.len()).map_err(|error| in_words(&error))
+}
+
 fn mark_of(leftover: Leftover) -> Option<Marker> {
     match leftover.evidence {
         Evidence::Marked(marker) => Some(marker),

@@ -49,6 +49,14 @@ pub enum JournalError {
     },
 }
 
+/// The records of a journal as it is now; nothing is changed, and what cannot be read is left out. Blocks.
+pub(super) fn peek<R: DeserializeOwned>(path: &Path) -> Vec<R> {
+    match read_bytes(path) {
+        Ok(Some(bytes)) => read(&bytes).records,
+        Ok(None) | Err(_) => Vec::new(),
+    }
+}
+
 /// What was found when a journal was opened, beyond its records; for the log, and for whoever asks about `degraded`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Notice {
@@ -71,6 +79,16 @@ pub enum Notice {
         why: String,
         /// How many records could be read.
         kept: usize,
+    },
+    /// The file was set aside; nothing of it can be used.
+    #[error("{path} {why}; it was set aside as {aside}")]
+    Whole {
+        /// The file.
+        path: PathBuf,
+        /// Where it is now.
+        aside: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// It can neither be read nor set aside.
     #[error("{path} {why}, and cannot be set aside: {cause}; move it away by hand")]
@@ -215,7 +233,7 @@ impl Journal {
             }
             Err(source) => {
                 let why = format!("cannot be read: {source}");
-                notices.push(set_aside(&journal.path, why, 0));
+                notices.push(set_aside(&journal.path, why, Some(0)));
                 return (journal, Vec::new(), notices);
             }
         };
@@ -226,7 +244,7 @@ impl Journal {
             None => too_long.then(|| format!("is longer than {MAX_BYTES} bytes")),
         };
         if let Some(why) = why {
-            notices.push(set_aside(&journal.path, why, reading.records.len()));
+            notices.push(set_aside(&journal.path, why, Some(reading.records.len())));
         } else if reading.torn > 0 {
             notices.push(Notice::Torn {
                 path: journal.path.clone(),
@@ -348,8 +366,10 @@ fn read_bytes(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Moves a journal to the first free name `{path}.damaged-{n}`.
-fn set_aside(path: &Path, why: String, kept: usize) -> Notice {
+/// Moves a damaged file to the first free name `{path}.damaged-{n}`; `kept` = how many of its records could be read, where
+/// it has such. Blocks.
+#[must_use]
+pub fn set_aside(path: &Path, why: String, kept: Option<usize>) -> Notice {
     let name_of = |n: u32| {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".damaged-{n}"));
@@ -361,11 +381,14 @@ fn set_aside(path: &Path, why: String, kept: usize) -> Notice {
         .unwrap_or_else(|| name_of(10_000));
     let path = path.to_owned();
     match std::fs::rename(&path, &aside) {
-        Ok(()) => Notice::SetAside {
-            path,
-            aside,
-            why,
-            kept,
+        Ok(()) => match kept {
+            Some(kept) => Notice::SetAside {
+                path,
+                aside,
+                why,
+                kept,
+            },
+            None => Notice::Whole { path, aside, why },
         },
         Err(cause) => Notice::InTheWay {
             path,

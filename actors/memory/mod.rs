@@ -16,12 +16,13 @@ mod records;
 mod tests;
 mod writer;
 
-pub use journal::{JournalError, Notice};
+pub use journal::{JournalError, Notice, set_aside};
 pub use records::LiveRun;
 
 use crate::ports::{BoxFuture, Memory};
 use kept::Kept;
-use records::Live;
+use records::{Live, Record};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -151,6 +152,16 @@ impl LiveRuns {
         Ok((LiveRuns { writer }, notices))
     }
 
+    /// What [`LiveRuns::open`] would find in `folder`, without opening or changing anything. Blocks.
+    #[must_use]
+    pub fn peek(folder: &Path) -> Vec<LiveRun> {
+        let mut book = BTreeMap::new();
+        for record in journal::peek::<Live>(&folder.join("records")) {
+            record.enter(&mut book);
+        }
+        book.into_values().collect()
+    }
+
     /// The runs that live as far as is known, sorted by marker, each once.
     #[must_use]
     pub fn all(&self) -> Vec<LiveRun> {
@@ -175,7 +186,7 @@ impl LiveRuns {
     }
 }
 
-fn open<R: records::Record>(
+fn open<R: Record>(
     path: PathBuf,
     gather: Duration,
 ) -> Result<(Writer<R>, Vec<Notice>), MemoryError> {

@@ -3,7 +3,10 @@ use super::kept::{Keepsakes, Kept, MAX_PASTS};
 use super::records::{Live, LiveRun, Record};
 use super::*;
 use proptest::prelude::*;
+use supervision::ExitStatus;
 use supervision::hand::Setting;
+use supervision::lifecycle::Wish;
+use supervision::past::{Fault, LastExit};
 
 fn id(name: &str) -> PluginId {
     PluginId::new(name).unwrap()
@@ -26,6 +29,38 @@ fn live(marker: &str) -> LiveRun {
         start_ticks: 99,
         boot_id: "b".to_owned(),
         fifos: vec![PathBuf::from("/run/x y")],
+    }
+}
+
+fn wished(wish: Wish, restarts: u32) -> PastWish {
+    PastWish {
+        wish,
+        by: "admin".to_owned(),
+        since_mse: 5,
+        restarts,
+        rest: String::new(),
+    }
+}
+
+/// The end of a run that was killed from outside.
+fn killed(run: u64) -> End {
+    let text = "ended by SIGKILL".to_owned();
+    End {
+        fault: Some(Fault {
+            run: Run(run),
+            text: format!("{text} after 1.0 s"),
+            time_mse: 7,
+        }),
+        exit: Some(LastExit {
+            run: Run(run),
+            status: ExitStatus::Signal {
+                number: 9,
+                core_dumped: false,
+            },
+            text,
+            time_mse: 7,
+        }),
+        tail: vec!["last words".to_owned()],
     }
 }
 
@@ -57,8 +92,61 @@ fn kept() -> impl Strategy<Value = Kept> {
                 when
             }
         ),
-        ids.prop_map(|id| Kept::Unhand { id }),
+        ids.clone().prop_map(|id| Kept::Unhand { id }),
+        (ids.clone(), past_wish()).prop_map(|(id, wish)| Kept::wish(&id, wish)),
+        (ids, end()).prop_map(|(id, end)| Kept::end(&id, end)),
     ]
+}
+
+fn past_wish() -> impl Strategy<Value = PastWish> {
+    (
+        any::<bool>(),
+        any::<String>(),
+        any::<i64>(),
+        any::<u32>(),
+        any::<String>(),
+    )
+        .prop_map(|(up, by, since_mse, restarts, rest)| PastWish {
+            wish: if up { Wish::Up } else { Wish::Down },
+            by,
+            since_mse,
+            restarts,
+            rest,
+        })
+}
+
+fn status() -> impl Strategy<Value = ExitStatus> {
+    prop_oneof![
+        any::<i32>().prop_map(ExitStatus::Code),
+        (1..65, any::<bool>()).prop_map(|(number, core_dumped)| ExitStatus::Signal {
+            number,
+            core_dumped,
+        }),
+        Just(ExitStatus::Unknown),
+    ]
+}
+
+fn end() -> impl Strategy<Value = End> {
+    let exit = (any::<u64>(), status(), any::<String>(), any::<i64>()).prop_map(
+        |(run, status, text, time_mse)| LastExit {
+            run: Run(run),
+            status,
+            text,
+            time_mse,
+        },
+    );
+    let fault =
+        (any::<u64>(), any::<String>(), any::<i64>()).prop_map(|(run, text, time_mse)| Fault {
+            run: Run(run),
+            text,
+            time_mse,
+        });
+    (
+        prop::option::of(exit),
+        prop::option::of(fault),
+        prop::collection::vec(any::<String>(), 0..4),
+    )
+        .prop_map(|(exit, fault, tail)| End { exit, fault, tail })
 }
 
 proptest! {
@@ -114,6 +202,18 @@ fn the_form_on_disk_stays_as_it_is() {
         "{\"v\":1,\"crc\":\"309e48a0\",\"rec\":{\"what\":\"run\",\"id\":\"core\",\"run\":3}}\n"
     );
     serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    let wish = Kept::wish(&id("a"), wished(Wish::Up, 0));
+    assert_eq!(
+        line(&wish).unwrap(),
+        "{\"v\":2,\"crc\":\"c9e09c67\",\"rec\":{\"what\":\"wish\",\"id\":\"a\",\"up\":true,\"who\":\"admin\",\"when\":5}}\n"
+    );
+    let end = Kept::end(&id("a"), killed(3));
+    assert_eq!(
+        line(&end).unwrap(),
+        "{\"v\":2,\"crc\":\"6f857664\",\"rec\":{\"what\":\"end\",\"id\":\"a\",\"exit\":{\"run\":3,\"signal\":9,\
+         \"text\":\"ended by SIGKILL\",\"when\":7},\"fault\":{\"run\":3,\"text\":\"ended by SIGKILL after 1.0 s\",\
+         \"when\":7},\"tail\":[\"last words\"]}}\n"
+    );
     let began = Live::Began(live("core.7.0"));
     assert_eq!(
         read::<Live>(&lines(std::slice::from_ref(&began))).records,
@@ -125,8 +225,8 @@ fn the_form_on_disk_stays_as_it_is() {
 fn a_newer_form_is_told_from_damage() {
     let damage = |text: &str| read::<Kept>(text.as_bytes()).damage;
     assert_eq!(
-        damage("{\"v\":2,\"whatever\":1}\n"),
-        Some(Damage::Newer(1, 2))
+        damage("{\"v\":3,\"whatever\":1}\n"),
+        Some(Damage::Newer(1, 3))
     );
     for bad in [
         "\n",
@@ -317,4 +417,71 @@ fn nobody_else_may_write_in_the_folder() {
     drop(DiskMemory::open(&path).unwrap());
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn the_past_is_there_again_and_read_by_an_older_launcher_as_far_as_it_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (memory, _) = DiskMemory::open(dir.path()).unwrap();
+        assert_eq!(memory.past(&id("a")), Past::default());
+        memory.keep_wish(&id("a"), wished(Wish::Up, 1));
+        memory.keep_end(&id("a"), killed(1));
+        memory.keep_wish(&id("a"), wished(Wish::Up, 2));
+        memory.keep_end(&id("a"), killed(2));
+        memory.keep_run(&id("a"), Run(3));
+        assert_eq!(memory.past(&id("a")).end, killed(2), "holds at once");
+        memory.flush().await.unwrap();
+    }
+    let text = std::fs::read_to_string(dir.path().join("journal")).unwrap();
+    // Form 1 is all that an older one knows; it is told by the line's beginning.
+    let old: Vec<_> = text
+        .lines()
+        .filter(|l| l.starts_with("{\"v\":1,"))
+        .collect();
+    assert_eq!(old.len(), 1, "{text}");
+    let (memory, notices) = DiskMemory::open(dir.path()).unwrap();
+    assert_eq!(notices, []);
+    let past = Past {
+        wish: Some(wished(Wish::Up, 2)),
+        end: killed(2),
+    };
+    assert_eq!(memory.past(&id("a")), past);
+}
+
+#[tokio::test]
+async fn what_may_wait_is_written_by_itself_and_forced_to_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (memory, _) = DiskMemory::open(dir.path()).unwrap();
+    let path = dir.path().join("journal");
+    for run in 1..=50 {
+        memory.keep_end(&id("a"), killed(run));
+    }
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let records = read::<Kept>(&bytes).records;
+        if records.last() == Some(&Kept::end(&id("a"), killed(50))) {
+            assert!(records.len() <= 2, "{} records", records.len());
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "in vain");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn plugins_that_come_and_go_do_not_fill_the_memory() {
+    let mut book = Keepsakes::default();
+    for n in 0..MAX_PASTS + 10 {
+        let id = id(&format!("p{n}"));
+        let mut end = killed(1);
+        end.fault = None;
+        end.exit.as_mut().unwrap().time_mse = i64::try_from(n).unwrap();
+        Kept::end(&id, end).enter(&mut book);
+        Kept::Run { id, run: 1 }.enter(&mut book);
+    }
+    assert_eq!(book.pasts.len(), MAX_PASTS);
+    assert!(!book.pasts.contains_key(&id("p9")) && book.pasts.contains_key(&id("p10")));
+    assert_eq!(book.runs.len(), MAX_PASTS + 10, "numbers are for ever");
 }
