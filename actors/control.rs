@@ -3,6 +3,7 @@
 //! Invariants: SIGTERM and SIGINT end the launcher in order, a second one at once; SIGHUP, SIGUSR1 and SIGUSR2 never end
 //! it (T40); no signal is lost while no control listens: it waits in [`Signals`], which outlives the actor.
 
+use crate::health::Trouble;
 use crate::hub::{Hub, Stage};
 use crate::message::{Haste, RootMessage};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -15,8 +16,8 @@ use tokio::task::AbortHandle;
 /// What control needs.
 #[derive(Clone)]
 pub struct ControlArgs {
-    /// Tells systemd that a stage is reached; does nothing without systemd.
-    pub tell_systemd: Arc<dyn Fn(Stage) + Send + Sync>,
+    /// Tells systemd that a stage is reached, and what is wrong; does nothing without systemd.
+    pub tell_systemd: Arc<dyn Fn(Stage, Trouble) + Send + Sync>,
     /// What was caught since the launcher began.
     pub signals: Signals,
 }
@@ -58,8 +59,8 @@ impl Signals {
 /// What control understands.
 #[derive(Debug)]
 pub enum ControlMessage {
-    /// The launcher has reached a stage.
-    Reached(Stage),
+    /// The launcher has reached a stage, or something else is wrong with it there.
+    Reached(Stage, Trouble),
 }
 
 /// The actor.
@@ -103,7 +104,7 @@ impl Actor for Control {
         state: &mut ControlState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ControlMessage::Reached(stage) => (state.args.tell_systemd)(stage),
+            ControlMessage::Reached(stage, trouble) => (state.args.tell_systemd)(stage, trouble),
         }
         Ok(())
     }
@@ -135,13 +136,19 @@ fn listen(signals: Signals, index: usize, root: ActorRef<RootMessage>) -> AbortH
 }
 
 fn follow(hub: &Hub, control: ActorRef<ControlMessage>) -> AbortHandle {
-    let mut stages = hub.stages();
+    let (mut stages, mut troubles) = (hub.stages(), hub.troubles());
     // What was reached while no control was there is told late rather than never; told twice it does no harm.
     stages.mark_changed();
     tokio::spawn(async move {
-        while stages.changed().await.is_ok() {
+        loop {
+            let hub_lives = tokio::select! {
+                changed = stages.changed() => changed.is_ok(),
+                changed = troubles.changed() => changed.is_ok(),
+            };
             let stage = *stages.borrow_and_update();
-            if control.cast(ControlMessage::Reached(stage)).is_err() {
+            let trouble = troubles.borrow_and_update().clone();
+            let told = control.cast(ControlMessage::Reached(stage, trouble));
+            if !hub_lives || told.is_err() {
                 return;
             }
         }

@@ -4,6 +4,7 @@
 //! follows [`Hub::troubles`].
 
 use crate::hub::Hub;
+use crate::ports::{Happening, LauncherNews};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -34,6 +35,7 @@ impl Hub {
         });
         if news {
             tracing::error!("degraded: {text}");
+            self.tell(LauncherNews::Degraded, text);
         }
     }
 
@@ -44,6 +46,14 @@ impl Hub {
             .send_if_modified(|trouble| trouble.take().is_some());
         if news {
             tracing::info!("recovered: {text}");
+            self.tell(LauncherNews::Recovered, text);
         }
+    }
+
+    fn tell(&self, what: LauncherNews, text: &str) {
+        let text = text.to_owned();
+        self.ports
+            .herald
+            .announce(Happening::Launcher { what, text });
     }
 }

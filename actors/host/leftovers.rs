@@ -73,7 +73,9 @@ pub fn count_leftovers(home: &Path, private: &Path) -> Result<usize, String> {
     let recorded = LiveRuns::peek(private);
     let sweep = Sweep::new(home, recorded.iter().map(record_of).collect());
     let found = sweep.holding(fifos_in(private)).find();
-    found.map(|found| found.len()).map_err(|error| in_words(&error))
+    found
+        .map(|found| found.len())
+        .map_err(|error| in_words(&error))
 }
 
 fn mark_of(leftover: Leftover) -> Option<Marker> {

@@ -90,7 +90,8 @@ pub fn keep(folders: &Folders, content: Option<&[u8]>) -> Result<(), creds::atom
 /// When there is none that can be used; a damaged one was set aside then.
 pub fn read(folders: &Folders) -> Result<LastGood, LastGoodError> {
     let path = path_in(folders);
-    let aside = |why: &str| LastGoodError::Damaged(set_aside(&path, why.to_owned(), None).to_string());
+    let aside =
+        |why: &str| LastGoodError::Damaged(set_aside(&path, why.to_owned(), None).to_string());
     let bytes = match read_bytes(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -107,7 +108,10 @@ pub fn read(folders: &Folders) -> Result<LastGood, LastGoodError> {
         }),
         Err(problems) => Err(LastGoodError::Refused {
             path,
-            why: problems.first().map(ToString::to_string).unwrap_or_default(),
+            why: problems
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
         }),
     }
 }
@@ -208,7 +212,11 @@ mod tests {
         let before = meta(&got.kept_in);
         assert_eq!(before.mode() & 0o777, 0o600);
         keep(&folders, Some(TEXT)).expect("kept");
-        assert_eq!(before.ino(), meta(&got.kept_in).ino(), "nothing was written");
+        assert_eq!(
+            before.ino(),
+            meta(&got.kept_in).ino(),
+            "nothing was written"
+        );
         keep(&folders, Some(b"autostart: [b]\n")).expect("kept");
         assert_ne!(read(&folders).expect("there").config, got.config);
         keep(&folders, None).expect("forgotten");

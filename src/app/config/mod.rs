@@ -5,6 +5,7 @@
 
 mod core;
 mod decode;
+pub mod last_good;
 pub mod problem;
 mod read;
 pub mod sample;
@@ -16,7 +17,9 @@ mod yaml;
 
 pub use core::{CoreAuth, CoreConfig, CoreReady, CoreSearch};
 pub use problem::{Problem, Problems};
-pub use read::{MAX_SIZE, load, load_again, load_or_sample, parse, without_file};
+pub use read::{
+    MAX_SIZE, Whole, load, load_again, load_or_sample, load_whole, parse, without_file,
+};
 
 use crate::app::launcher::LogLevel;
 use crate::app::paths::{Folders, PathError};

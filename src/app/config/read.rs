@@ -19,6 +19,23 @@ pub const MAX_SIZE: u64 = 1024 * 1024;
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(folders: &Folders) -> Result<Config, Problems> {
+    load_whole(folders).map(|whole| whole.config)
+}
+
+/// A configuration with the bytes that say so.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Whole {
+    /// What the file says.
+    pub config: Config,
+    /// Its content; none when there is no file and the defaults hold.
+    pub content: Option<Vec<u8>>,
+}
+
+/// As [`load`], with the content that was read.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_whole(folders: &Folders) -> Result<Whole, Problems> {
     let what = "the file that --configFile or LAUNCHER_CONFIGFILE names";
     let missing = folders.config_file_given.then_some(what);
     load_from(folders, missing)
@@ -28,13 +45,13 @@ pub fn load(folders: &Folders) -> Result<Config, Problems> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_again(folders: &Folders) -> Result<Config, Problems> {
+pub fn load_again(folders: &Folders) -> Result<Whole, Problems> {
     let what = "the launcher's configuration; put it back, or a file with nothing but a comment to have the defaults";
     load_from(folders, Some(what))
 }
 
 /// Reads it; `needed` says as what, and without it a missing file means the defaults.
-fn load_from(folders: &Folders, needed: Option<&str>) -> Result<Config, Problems> {
+fn load_from(folders: &Folders, needed: Option<&str>) -> Result<Whole, Problems> {
     let file = &folders.config_file;
     let whole = |wrong: String, expected: &str| {
         let problem = Problem {
@@ -47,9 +64,18 @@ fn load_from(folders: &Folders, needed: Option<&str>) -> Result<Config, Problems
         Problems::new(file, vec![problem])
     };
     match bytes_of(file) {
-        Ok(bytes) => parse(&bytes, &folders.client_id).map_err(|list| Problems::new(file, list)),
+        Ok(bytes) => match parse(&bytes, &folders.client_id) {
+            Ok(config) => Ok(Whole {
+                config,
+                content: Some(bytes),
+            }),
+            Err(list) => Err(Problems::new(file, list)),
+        },
         Err(Unread::Missing) => match needed {
-            None => Ok(Config::default()),
+            None => Ok(Whole {
+                config: Config::default(),
+                content: None,
+            }),
             Some(what) => Err(whole("there is no such file".to_owned(), what)),
         },
         Err(Unread::NotAFile(what)) => Err(whole(format!("is {what}"), "a regular file")),

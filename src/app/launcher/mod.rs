@@ -3,6 +3,7 @@
 pub mod check;
 pub mod cli;
 pub mod exit;
+mod in_force;
 pub mod level;
 mod local;
 mod logging;

@@ -30,8 +30,8 @@ impl Configuration for FileAgain {
         let (folders, started_with) = (self.folders.clone(), self.started_with.clone());
         Box::pin(async move {
             let read = move || {
-                let config = config::load_again(&folders).map_err(|wrong| wrong.to_string())?;
-                loaded(&folders, &started_with, config)
+                let whole = config::load_again(&folders).map_err(|wrong| wrong.to_string())?;
+                loaded(&folders, &started_with, whole.config)
             };
             tokio::task::spawn_blocking(read)
                 .await

@@ -4,10 +4,11 @@
 //! the log with a way out; the exit code tells how it ended (spec §3).
 
 use super::check;
+use super::in_force::{self, Unusable};
 use super::logging;
 use super::wiring::{self, Wired};
 use super::{ExitCode, Settings};
-use crate::app::config::{self, Config, Problems, sample};
+use crate::app::config::{self, Config, last_good, sample};
 use crate::app::paths::{Folders, PathError, Surroundings};
 use actors::control::Signals;
 use actors::message::Ending;
@@ -78,7 +79,7 @@ pub(super) fn say(text: &str) {
 /// Why the launcher did not come up.
 enum Failure {
     /// The configuration is wrong.
-    Config(Problems),
+    Config(Unusable),
     /// The home is not one, or the folder of the configuration.
     Folders(PathError),
     /// Anything else.
@@ -101,7 +102,10 @@ impl Failure {
 
     fn text(&self) -> String {
         match self {
-            Failure::Config(problems) => problems.to_string(),
+            Failure::Config(Unusable { problems, note }) => match note {
+                Some(note) => format!("{problems}\n{note}"),
+                None => problems.to_string(),
+            },
             Failure::Folders(error) => format!("launcher: {error}"),
             Failure::Start(error) => format!("launcher: {error:#}"),
         }
@@ -170,27 +174,48 @@ fn supervise(
     let loaded = sample::first_start(folders)
         .with_context(|| format!("cannot write {}", folders.config_file.display()))
         .map_err(Failure::Start)
-        .and_then(|_written| config::load(folders).map_err(Failure::Config));
+        .and_then(|_written| in_force::choose(folders).map_err(Failure::Config));
     // What is wrong with the configuration is to be found in the log, too, wherever that should have gone.
     let level = match &loaded {
-        Ok(config) => settings.level_with(config.log_level.as_ref()),
+        Ok(chosen) => settings.level_with(chosen.config.log_level.as_ref()),
         Err(_) => settings.level_with(None),
     };
     let fallback = Config::default();
-    let for_log = loaded.as_ref().unwrap_or(&fallback);
+    let for_log = loaded.as_ref().map_or(&fallback, |chosen| &chosen.config);
     logging::start(plane, for_log, &folders.client_id, &level);
-    let config = loaded?;
+    let chosen = loaded?;
     for word in &settings.ignored {
         tracing::warn!("'{word}' is no option and is ignored");
     }
-    if let Some(text) = config::without_file(folders) {
-        tracing::warn!("{text}");
+    match &chosen.trouble {
+        Some(trouble) => tracing::error!("the configuration does not load:\n{}", trouble.problems),
+        None => {
+            if let Some(text) = config::without_file(folders) {
+                tracing::warn!("{text}");
+            }
+        }
     }
     let code = runtime.block_on(async {
-        let wired = wiring::wire(settings, folders, &config, &level, plane, signals).await?;
+        let config = &chosen.config;
+        let wired = wiring::wire(settings, folders, config, &level, plane, signals).await?;
+        match chosen.trouble {
+            Some(trouble) => wired.hub.degrade(&trouble.text),
+            None => keep_as_good(folders, chosen.content),
+        }
         live(wired).await
     });
     Ok(code?)
+}
+
+/// A start does not wait for it.
+fn keep_as_good(folders: &Folders, content: Option<Vec<u8>>) {
+    let folders = folders.clone();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = last_good::keep(&folders, content.as_deref()) {
+            let error = anyhow::Error::from(error);
+            tracing::warn!("the configuration is not kept as the last good one: {error:#}");
+        }
+    });
 }
 
 async fn live(wired: Wired) -> anyhow::Result<ExitCode> {

@@ -10,6 +10,7 @@ use crate::app::paths::Folders;
 use actors::bridge::{BridgeArgs, BusAccounts};
 use actors::control::{ControlArgs, Signals};
 use actors::desk::Desk;
+use actors::health::Trouble;
 use actors::host::{
     Attached, ForeignFinder, HostProcesses, OutputPlan, ServerUrl, SpawnConfig, TreeMeter,
     end_leftovers,
@@ -476,11 +477,13 @@ fn attached(wanted: bool, terminal: bool) -> Attached {
 }
 
 /// Tells systemd; without it nothing happens.
-fn tell_systemd(stage: Stage) {
+fn tell_systemd(stage: Stage, trouble: Trouble) {
+    let degraded = trouble.map(|text| format!("degraded: {text}"));
+    let or_degraded = |text: &str| os::notify::status(degraded.as_deref().unwrap_or(text));
     let told = match stage {
         Stage::Beginning => Ok(()),
-        Stage::Starting => os::notify::status("starting the core and the plugins"),
-        Stage::Up => os::notify::ready().and_then(|()| os::notify::status("up")),
+        Stage::Starting => or_degraded("starting the core and the plugins"),
+        Stage::Up => os::notify::ready().and_then(|()| or_degraded("up")),
         Stage::Ending => os::notify::stopping(),
     };
     if let Err(error) = told {
