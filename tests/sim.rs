@@ -132,7 +132,7 @@ impl Launcher {
                 link: Arc::new(watch::Sender::new(Link::default())),
             },
             control: ControlArgs {
-                tell_systemd: Arc::new(|_| {}),
+                tell_systemd: Arc::new(|_, _| {}),
                 signals: Signals::catch().unwrap(),
             },
             local: None,
