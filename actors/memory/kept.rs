@@ -62,7 +62,7 @@ pub(super) enum Kept {
     },
 }
 
-/// A [`LastExit`] as the disk has it; neither code nor signal = unknown.
+/// A [`LastExit`] as the disk has it; neither code nor signal nor memory = unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExitOnDisk {
@@ -73,6 +73,9 @@ pub(super) struct ExitOnDisk {
     signal: Option<i32>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     core: bool,
+    /// Killed for lack of it: bytes used and allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    memory: Option<(u64, u64)>,
     text: String,
     when: i64,
 }
@@ -96,19 +99,24 @@ fn is_zero(number: &u32) -> bool {
 
 impl From<LastExit> for ExitOnDisk {
     fn from(exit: LastExit) -> Self {
-        let (code, signal, core) = match exit.status {
-            ExitStatus::Code(code) => (Some(code), None, false),
+        let (code, signal, core, memory) = match exit.status {
+            ExitStatus::Code(code) => (Some(code), None, false, None),
             ExitStatus::Signal {
                 number,
                 core_dumped,
-            } => (None, Some(number), core_dumped),
-            ExitStatus::Unknown => (None, None, false),
+            } => (None, Some(number), core_dumped, None),
+            ExitStatus::OutOfMemory {
+                used_bytes,
+                limit_bytes,
+            } => (None, None, false, Some((used_bytes, limit_bytes))),
+            ExitStatus::Unknown => (None, None, false, None),
         };
         ExitOnDisk {
             run: exit.run.0,
             code,
             signal,
             core,
+            memory,
             text: exit.text,
             when: exit.time_mse,
         }
@@ -117,13 +125,17 @@ impl From<LastExit> for ExitOnDisk {
 
 impl From<ExitOnDisk> for LastExit {
     fn from(exit: ExitOnDisk) -> Self {
-        let status = match (exit.code, exit.signal) {
-            (Some(code), _) => ExitStatus::Code(code),
-            (None, Some(number)) => ExitStatus::Signal {
+        let status = match (exit.code, exit.signal, exit.memory) {
+            (Some(code), _, _) => ExitStatus::Code(code),
+            (None, Some(number), _) => ExitStatus::Signal {
                 number,
                 core_dumped: exit.core,
             },
-            (None, None) => ExitStatus::Unknown,
+            (None, None, Some((used_bytes, limit_bytes))) => ExitStatus::OutOfMemory {
+                used_bytes,
+                limit_bytes,
+            },
+            (None, None, None) => ExitStatus::Unknown,
         };
         LastExit {
             run: Run(exit.run),

@@ -122,6 +122,12 @@ fn status() -> impl Strategy<Value = ExitStatus> {
             number,
             core_dumped,
         }),
+        (any::<u64>(), any::<u64>()).prop_map(|(used_bytes, limit_bytes)| {
+            ExitStatus::OutOfMemory {
+                used_bytes,
+                limit_bytes,
+            }
+        }),
         Just(ExitStatus::Unknown),
     ]
 }

@@ -1,6 +1,7 @@
 //! kill -9 of the core and of the launcher, and what is remembered.
 
 use crate::hub::{Home, eventually, is_alive, signal_pid};
+use std::fs;
 
 #[test]
 fn the_core_comes_back_and_plugins_keep_their_pids() {
@@ -68,6 +69,51 @@ fn what_was_set_by_hand_survives_the_launcher() {
     hub.relaunch();
     // Stopping all was a wish, not a setting (spec §9).
     hub.pid("other");
+    hub.down();
+}
+
+#[test]
+fn numbers_causes_and_restarts_survive_the_kill_of_the_launcher() {
+    let home = Home::new(
+        "corebin: mqttcore\nautostart: [steady]\nplugins:\n  once: {restart: {policy: never}}\n",
+    );
+    home.plugin("steady", "exec sleep 1000");
+    home.plugin("once", "echo my last words; exit 3");
+    let mut hub = home.up();
+    assert_eq!(hub.hubcli(&["start", "once"]).status.code(), Some(1));
+    hub.ok(&["disable", "once"]);
+    signal_pid(hub.pid("steady"), 9);
+    eventually("it is restarted", || {
+        let info = hub.info("steady");
+        (info["Phase"] == "running" && info["Restarts"] == 1).then_some(())
+    });
+    eventually("all is in the journal", || {
+        let text = fs::read_to_string(hub.path("stores/launcher/journal")).ok()?;
+        let parts = ["my last words", "\"restarts\":1", "\"signal\":9"];
+        parts.iter().all(|part| text.contains(part)).then_some(())
+    });
+    hub.kill_and_relaunch();
+    hub.pid("steady");
+    let once = hub.info("once");
+    assert_eq!(
+        (&once["Phase"], &once["Run"]),
+        (&"stopped".into(), &1.into())
+    );
+    assert_eq!(once["ExitCode"], 3);
+    let cause = once["Cause"].as_str().unwrap();
+    assert!(
+        cause.contains("exited with code 3 before it was ready"),
+        "{once}"
+    );
+    let steady = hub.info("steady");
+    assert_eq!(
+        (&steady["Run"], &steady["Restarts"]),
+        (&3.into(), &1.into())
+    );
+    assert_eq!(
+        (&steady["StartCount"], &steady["Signal"]),
+        (&1.into(), &"SIGKILL".into())
+    );
     hub.down();
 }
 

@@ -76,7 +76,11 @@ fn broken_state_is_set_aside_and_told_and_no_plugin_is_lost() {
     hub.signal_launcher(15);
     assert_eq!(hub.ended().code(), Some(0));
 
-    for broken in [&b"\0\0\0\0\0\0"[..], b"not a journal at all\nnor this\n"] {
+    for broken in [
+        &b"\0\0\0\0\0\0"[..],
+        b"not a journal at all\nnor this\n",
+        b"{\"v\":9,\"of\":\"a newer launcher\"}\n",
+    ] {
         fs::write(&journal, broken).unwrap();
         fs::write(hub.path("run/private/records"), broken).unwrap();
         hub.relaunch();
@@ -177,4 +181,25 @@ fn few_descriptors_cost_starts_but_not_the_hub() {
         .unwrap();
     hub.ok(&["stop", up["Name"].as_str().unwrap()]);
     hub.down();
+}
+
+#[test]
+fn a_file_that_does_not_load_under_live_plugins_is_replaced_by_the_last_good_one() {
+    let home = Home::new("logLevel: info\ncorebin: mqttcore\nautostart: [listed]\n");
+    home.plugin("listed", SLEEPER);
+    let mut hub = home.up();
+    hub.pid("listed");
+    let good = hub.path("stores/launcher/last-good.yaml");
+    eventually("it is kept", || good.exists().then_some(()));
+    fs::write(hub.path("config/launcher.yaml"), "autostrat: [listed]\n").unwrap();
+    hub.kill_and_relaunch();
+    hub.pid("listed");
+    hub.wait_log("launcher", "degraded: ");
+    hub.wait_log("launcher", "launcher.yaml:1:1: autostrat");
+    hub.signal_launcher(15);
+    assert_eq!(hub.ended().code(), Some(0));
+    // Nothing lives now, so nothing is at stake.
+    hub.relaunch_unseen();
+    assert_eq!(hub.ended().code(), Some(78));
+    hub.assert_nothing_left();
 }
