@@ -1,20 +1,26 @@
 //! One run: process, log, FIFOs and record, held together.
 
+use super::evidence::Evidence;
 use super::streams::Fifos;
 use crate::desk::Desk;
 use crate::memory::LiveRuns;
-use crate::ports::{BoxFuture, Child};
+use crate::ports::{BoxFuture, Case, Child};
 use crate::words::in_words;
 use logs::RunLog;
 use os::{Member, Process};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use supervision::ExitStatus;
+use supervision::{ExitStatus, PluginId, Run};
 use tokio::sync::watch;
 
 /// A run on this machine. When it is dropped after its tree is gone, so are its FIFOs and its record; before, they stay
 /// for the launcher's successor.
 pub(super) struct HostChild {
+    pub(super) id: PluginId,
+    pub(super) run: Run,
+    /// Where evidence is kept.
+    pub(super) logs: PathBuf,
     pub(super) process: Arc<Process>,
     /// Turns true when it has told that it is ready; none where nobody listens.
     pub(super) told: Option<watch::Receiver<bool>>,
@@ -69,6 +75,23 @@ impl Child for HostChild {
 
     fn members(&self) -> Vec<Member> {
         self.process.members()
+    }
+
+    fn keep_evidence(&self, case: Case) -> BoxFuture<Result<PathBuf, String>> {
+        let evidence = Evidence {
+            id: self.id.clone(),
+            run: self.run,
+            case,
+            members: self.members(),
+            tail: self.log.tail(),
+        };
+        let logs = self.logs.clone();
+        // Not at the desk: what cannot be looked at must not hold up those that are started.
+        let kept = tokio::task::spawn_blocking(move || evidence.keep(&logs));
+        Box::pin(async move {
+            let kept = kept.await;
+            kept.unwrap_or_else(|error| Err(format!("looking at it failed: {error}")))
+        })
     }
 
     fn close_log(&self, cause: &str, lasted: Duration, done: Box<dyn FnOnce(Vec<String>) + Send>) {

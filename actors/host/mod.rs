@@ -8,6 +8,7 @@
 
 mod child;
 mod environment;
+mod evidence;
 mod foreign;
 mod leftovers;
 mod meter;
@@ -54,6 +55,8 @@ pub struct SpawnConfig {
     pub private: PathBuf,
     /// `{run}/notify`, where the sockets are on which programs tell that they are ready; made when one is needed.
     pub notify: PathBuf,
+    /// The logs folder, where evidence is kept.
+    pub logs: PathBuf,
     /// `LOGLEVEL` of plugins.
     pub log_level: String,
     /// `HIVEOT_SERVER` of plugins.
@@ -287,6 +290,9 @@ impl Inner {
             fifos: fifos.paths.clone(),
         });
         Arc::new(HostChild {
+            id: launch.id.clone(),
+            run: launch.run,
+            logs: self.config.logs.clone(),
             process,
             told,
             log,

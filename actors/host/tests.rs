@@ -34,6 +34,7 @@ impl World {
             plugins: home.join("plugins"),
             notify: dir.path().join("notify"),
             private: home.join("private"),
+            logs: home.join("logs"),
             log_level: "warning".to_owned(),
             server: Arc::new(|| Some("unix:///s".to_owned())),
             parallel: 0,

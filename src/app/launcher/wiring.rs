@@ -453,6 +453,7 @@ fn spawn_config(
         plugins: folders.plugins.clone(),
         private: folders.run_private(),
         notify: folders.run.join("notify"),
+        logs: folders.logs.clone(),
         log_level: level.to_string(),
         server,
         parallel: config.start.parallel,
