@@ -10,6 +10,7 @@ mod certs;
 #[expect(dead_code, reason = "each suite uses its part")]
 mod hub;
 mod lifecycle;
+mod limits;
 mod messages;
 #[path = "../common/packets.rs"]
 mod packets;
