@@ -25,12 +25,14 @@ use bus::rpc::Request;
 use bus::wire::NameArgs;
 use ractor::{Actor, ActorRef};
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 use supervision::PluginId;
 use supervision::hand::Setting;
 use supervision::lifecycle::{PhaseName, Rules, Wish};
+use supervision::limits::{LimitAction, Limits};
 use supervision::policy::{LogPolicy, RestartPolicy};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
@@ -73,6 +75,23 @@ fn by(login: &str) -> Caller {
     }
 }
 
+/// Two that start with the launcher may not use much: one is restarted then, the other only told of.
+fn limited() -> BTreeMap<PluginId, Plan> {
+    let limited = |action| Plan {
+        limits: Limits {
+            memory_bytes: NonZeroU64::new(100),
+            action,
+            ..Limits::default()
+        },
+        ..plan()
+    };
+    let ids = ids();
+    BTreeMap::from([
+        (ids[0].clone(), limited(LimitAction::Restart)),
+        (ids[2].clone(), limited(LimitAction::Event)),
+    ])
+}
+
 fn ids() -> Vec<PluginId> {
     (0..PLUGINS)
         .map(|n| PluginId::new(&format!("p{n:03}")).unwrap())
@@ -102,7 +121,7 @@ impl Launcher {
                 plans: Plans {
                     default: plan(),
                     core: plan(),
-                    by_id: BTreeMap::new(),
+                    by_id: limited(),
                     // Every other one starts with the launcher.
                     autostart: ids().into_iter().step_by(2).collect(),
                     sampling: Duration::from_secs(5),
@@ -402,4 +421,56 @@ async fn a_clock_is_set() -> Vec<String> {
 fn when_the_clock_is_set_the_blocked_are_tried_at_once_and_all_that_run_are_looked_at() {
     keep_quiet();
     assert_eq!(runtime().block_on(a_clock_is_set()), Vec::<String>::new());
+}
+
+/// What uses too much three times in a row is told of once; with the action restart a new run begins, and counts anew.
+async fn limits_are_exceeded() -> Vec<String> {
+    let launcher = Launcher::start(1, World::calm(1, ids())).await;
+    let world = launcher.world.clone();
+    world.mend();
+    let (restarted, told) = (ids()[0].clone(), ids()[2].clone());
+    let run = |id: &PluginId| {
+        let view = launcher.seat(id).view();
+        (view.phase == PhaseName::Running).then_some(view.run.0)
+    };
+    let interval = Duration::from_secs(5);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let first = (run(&restarted), run(&told));
+    assert!(first.0.is_some() && first.1.is_some());
+    world.memory.send_replace(100);
+    tokio::time::sleep(10 * interval).await;
+    world.memory.send_replace(101);
+    tokio::time::sleep(2 * interval).await;
+    world.memory.send_replace(50);
+    tokio::time::sleep(2 * interval).await;
+    assert_eq!(world.limits(), [], "never three in a row");
+    world.memory.send_replace(200);
+    tokio::time::sleep(3 * interval + Duration::from_secs(2)).await;
+    let limits = world.limits();
+    let actions: Vec<_> = limits
+        .iter()
+        .map(|limit| (&limit.id, limit.action))
+        .collect();
+    assert_eq!(actions.len(), 2, "{limits:?}");
+    assert!(actions.contains(&(&restarted, LimitAction::Restart)));
+    assert!(actions.contains(&(&told, LimitAction::Event)));
+    let numbers = limits.iter().all(|limit| {
+        (limit.measured, limit.limit, limit.strikes) == (200, 100, 3) && limit.evidence.is_none()
+    });
+    assert!(numbers, "{limits:?}");
+    world.memory.send_replace(0);
+    tokio::time::sleep(interval).await;
+    assert_eq!(run(&restarted), first.0.map(|run| run + 1));
+    assert_eq!(run(&told), first.1);
+    assert_eq!(launcher.seat(&restarted).view().restarts, 1);
+    launcher.end().await.complaints()
+}
+
+#[test]
+fn what_uses_too_much_is_told_of_or_restarted() {
+    keep_quiet();
+    assert_eq!(
+        runtime().block_on(limits_are_exceeded()),
+        Vec::<String>::new()
+    );
 }

@@ -8,8 +8,8 @@ use actors::message::PluginMessage;
 use actors::ports::Usage;
 use actors::ports::{
     BoxFuture, Changed, Child, Configuration, FileFacts, Happening, Herald, Inventory, Kind,
-    Launch, Loaded, Look, Measured, Memory, Meter, Plan, Plans, Preparation, Preparer, Processes,
-    Renewer, Round, Scan, Whose,
+    Launch, LimitExceeded, Loaded, Look, Measured, Memory, Meter, Plan, Plans, Preparation,
+    Preparer, Processes, Renewer, Round, Scan, Whose,
 };
 use actors::seat::Seat;
 use std::collections::BTreeMap;
@@ -98,6 +98,9 @@ pub struct World {
     useless: watch::Sender<bool>,
     /// In a calm world: rung when the clock is set.
     pub clock_set: Arc<Notify>,
+    /// In a calm world: what each run uses of memory; otherwise it is up to chance.
+    pub memory: watch::Sender<u64>,
+    limits: Mutex<Vec<LimitExceeded>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -138,6 +141,8 @@ impl World {
             is_calm: false,
             useless: watch::Sender::new(false),
             clock_set: Arc::default(),
+            memory: watch::Sender::new(0),
+            limits: Mutex::default(),
         })
     }
 
@@ -190,6 +195,11 @@ impl World {
     /// Starts minus stops that the bus was told of, and logs that were not closed.
     pub fn loose_ends(&self, id: &PluginId) -> (i64, i64) {
         self.with(id, |place| (place.told, place.open_logs))
+    }
+
+    /// The limits that were told of as exceeded, in order.
+    pub fn limits(&self) -> Vec<LimitExceeded> {
+        lock(&self.limits).clone()
     }
 
     /// How often a plugin's credentials were looked at.
@@ -585,7 +595,11 @@ impl Herald for World {
         let (id, by) = match happening {
             Happening::Started { id } => (id, 1),
             Happening::Stopped { id } => (id, -1),
-            Happening::Plugin(_) | Happening::Limit(_) | Happening::Launcher { .. } => return,
+            Happening::Limit(limit) => {
+                lock(&self.limits).push(*limit);
+                return;
+            }
+            Happening::Plugin(_) | Happening::Launcher { .. } => return,
         };
         self.with(&id, |place| place.told += by);
         self.may_panic(&id);
@@ -642,8 +656,19 @@ impl Configuration for World {
 }
 
 impl Meter for World {
-    fn measure(&self, _: Round, _: Vec<(PluginId, Run, Arc<dyn Child>)>) -> BoxFuture<Measured> {
-        Box::pin(async { Measured::default() })
+    fn measure(&self, _: Round, runs: Vec<(PluginId, Run, Arc<dyn Child>)>) -> BoxFuture<Measured> {
+        let usage = |id: &PluginId| Usage {
+            rss_bytes: match self.is_ill() {
+                true => self.dice(id, |dice| dice.roll(400)),
+                false => *self.memory.borrow(),
+            },
+            ..Usage::NOTHING
+        };
+        let runs = runs
+            .into_iter()
+            .map(|(id, run, _)| (id.clone(), run, usage(&id)))
+            .collect();
+        Box::pin(async { Measured { runs, own: None } })
     }
 }
 
