@@ -13,7 +13,7 @@ use crate::turn::turns;
 use crate::view::View;
 use crate::wind;
 use bus::rpc::{Reply, Request, echoed, not_found};
-use bus::wire::ListReply;
+use bus::wire::{LAUNCHER, ListReply};
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::PluginId;
@@ -94,8 +94,12 @@ pub async fn serve(hub: &Arc<Hub>, request: Request, caller: &Caller) -> Result<
     match request {
         Request::List(args) => Ok(Reply::List(list(hub, args.only_running)).into()),
         Request::GetPlugin(args) => {
-            let view = known(hub, &args.name)?.view();
-            Ok(Reply::Plugin(Box::new(show::everything(hub, &view))).into())
+            let told = if args.name == LAUNCHER || args.name == hub.node.client_id {
+                show::launcher(hub)
+            } else {
+                show::everything(hub, &*known(hub, &args.name)?)
+            };
+            Ok(Reply::Plugin(Box::new(told)).into())
         }
         Request::StartPlugin(_)
         | Request::StartAllPlugins

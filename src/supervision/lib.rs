@@ -8,6 +8,7 @@
 //! The way in is [`lifecycle::Lifecycle::step`]; the rest are the words it speaks.
 
 pub mod backoff;
+pub mod clue;
 pub mod credential;
 pub mod exit;
 pub mod hand;
@@ -19,6 +20,7 @@ pub mod order;
 pub mod past;
 pub mod policy;
 pub mod time;
+pub mod why;
 
 pub use exit::ExitStatus;
 pub use ids::{IdError, PluginId, Run};

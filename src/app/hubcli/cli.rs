@@ -83,6 +83,12 @@ enum Spoken {
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Explain why a plugin, core or launcher is as it is; without a name all that are not as they should be.
+    Why {
+        /// Name.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
     /// Add a user with role and generate a temporary password, which is shown once.
     Addu {
         /// Login of the user, and role: viewer, operator, manager or admin.
@@ -177,6 +183,8 @@ pub(super) enum Command {
     List,
     /// Do something with one.
     One(Deed, String),
+    /// Explain one, or all that are not as they should be.
+    Why(Option<String>),
     /// Start all that are enabled.
     StartAll,
     /// Stop all but the core.
@@ -311,6 +319,14 @@ impl Command {
         match &cli.command {
             Spoken::Ls { rest } if rest.is_empty() => Ok(Command::List),
             Spoken::Ls { .. } => Err(Failure::usage("no arguments expected", "type: hubcli ls")),
+            Spoken::Why { names } => match names.as_slice() {
+                [] => Ok(Command::Why(None)),
+                [name] => Ok(Command::Why(Some(name.clone()))),
+                _ => Err(Failure::usage(
+                    "expected 0 or 1 arguments",
+                    "type: hubcli why [NAME]; hubcli ls shows the names",
+                )),
+            },
             Spoken::Start { names } => Command::one(Deed::Start, names),
             Spoken::Stop { names } => Command::one(Deed::Stop, names),
             Spoken::Restart { names } => Command::one(Deed::Restart, names),

@@ -17,6 +17,7 @@ mod secret;
 mod session;
 mod table;
 mod way;
+mod why;
 mod work;
 
 pub use code::ExitCode;
@@ -109,6 +110,7 @@ async fn over_the_bus(
         Command::People(wish) => people::perform(&session, &secret::Asked, wish, view).await,
         Command::List
         | Command::One(..)
+        | Command::Why(_)
         | Command::StartAll
         | Command::StopAll
         | Command::Listen(_)

@@ -9,6 +9,7 @@ use super::code::ExitCode;
 use super::exit::Failure;
 use super::say::{Said, escaped};
 use super::table::{self, Style};
+use super::why;
 use bus::golang::encode;
 use bus::rpc::{Reply, Request, not_found};
 use bus::wire::{GetPluginReply, ListArgs, NameArgs, PluginInfo, StopAllArgs, UNKNOWN};
@@ -60,6 +61,8 @@ pub(super) async fn perform(
             Ok(Said::done(shown(&plugins, view)))
         }
         Command::One(deed, name) => one(launcher, *deed, name, view).await,
+        Command::Why(Some(name)) => why::one(launcher, name, view).await,
+        Command::Why(None) => why::all(launcher, view).await,
         Command::StartAll => {
             launcher.ask(&Request::StartAllPlugins).await?;
             told(launcher, "All services started", view).await
@@ -164,14 +167,14 @@ pub(super) async fn told(
     }))
 }
 
-async fn list(launcher: &impl Ask) -> Result<Vec<PluginInfo>, Failure> {
+pub(super) async fn list(launcher: &impl Ask) -> Result<Vec<PluginInfo>, Failure> {
     match launcher.ask(&Request::List(ListArgs::default())).await? {
         Reply::List(reply) => Ok(reply.info),
         Reply::Info(_) | Reply::Plugin(_) | Reply::Empty => Err(unexpected()),
     }
 }
 
-fn unexpected() -> Failure {
+pub(super) fn unexpected() -> Failure {
     Failure::failed(
         "the launcher answered something else than it was asked",
         "are hubcli and launcher of the same version?",
@@ -222,6 +225,14 @@ pub(super) async fn explained(
             }
         }
         Deed::Stop | Deed::Enable | Deed::Disable => {}
+    }
+    failure
+}
+
+/// A failure to explain one, with a hint for a name nobody knows.
+pub(super) async fn not_known(launcher: &impl Ask, name: &str, mut failure: Failure) -> Failure {
+    if failure.text == not_found(name) {
+        failure.hint = nearest(launcher, name).await;
     }
     failure
 }
