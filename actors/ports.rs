@@ -59,6 +59,18 @@ pub struct Plan {
     pub instance_of: Option<String>,
     /// Who tells that it is ready.
     pub teller: Teller,
+    /// What a new run of the core means for it.
+    pub on_core_restart: OnCoreRestart,
+}
+
+/// What a plugin does when the core was restarted (spec §7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnCoreRestart {
+    /// It connects again by itself.
+    #[default]
+    Keep,
+    /// It does not, and is started again.
+    Restart,
 }
 
 /// Who tells that a run is ready (spec §9).

@@ -17,7 +17,7 @@ use actors::hub::{CoreSetup, Hub, HubParts, Node, Stage};
 use actors::link::Link;
 use actors::message::{Ending, Haste, RootMessage};
 use actors::news::News;
-use actors::ports::{Clock, Plan, Plans, Ports, Teller};
+use actors::ports::{Clock, OnCoreRestart, Plan, Plans, Ports, Teller};
 use actors::root::{Root, RootArgs};
 use actors::seat::Seat;
 use bus::client::{Options, connect_forever};
@@ -63,6 +63,7 @@ fn plan() -> Plan {
         env_file: None,
         cwd: None,
         instance_of: None,
+        on_core_restart: OnCoreRestart::Keep,
         teller: Teller::default(),
     }
 }

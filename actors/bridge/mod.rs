@@ -7,6 +7,7 @@
 //! - events go out in order, one after the other, and none is taken from the spool before it was sent.
 
 mod accounts;
+mod again;
 mod greet;
 
 pub use accounts::BusAccounts;
@@ -99,10 +100,11 @@ impl Actor for Bridge {
         let pump = task(&myself, pump(hub.clone(), args.clone(), myself.clone()));
         let teller = task(&myself, tell(hub.clone(), args.clone()));
         let eager = task(&myself, greet::follow_core(hub.clone(), args.clone()));
+        let again = task(&myself, again::follow_restarts(hub.clone(), args.clone()));
         let mut state = BridgeState {
             hub,
             args,
-            tasks: vec![pump, teller, eager],
+            tasks: vec![pump, teller, eager, again],
             greeter: None,
         };
         // A bridge that takes over finds the connection as it is.

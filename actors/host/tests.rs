@@ -1,5 +1,5 @@
 use super::*;
-use crate::ports::{FileFacts, Plan, Teller};
+use crate::ports::{FileFacts, OnCoreRestart, Plan, Teller};
 use logs::PlaneConfig;
 use os::HostConfig;
 use std::collections::BTreeMap;
@@ -107,6 +107,7 @@ fn launch(name: &str, path: &Path) -> Launch {
             env_file: None,
             cwd: None,
             instance_of: None,
+            on_core_restart: OnCoreRestart::Keep,
             teller: Teller::default(),
         },
         env_file: Vec::new(),

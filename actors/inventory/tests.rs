@@ -32,6 +32,7 @@ fn plans(instances: &[(&str, &str)]) -> Plans {
         cwd: None,
         instance_of: instance_of.map(str::to_owned),
         teller: Teller::default(),
+        on_core_restart: crate::ports::OnCoreRestart::Keep,
     };
     Plans {
         default: plan(None),

@@ -283,6 +283,7 @@ fn plan() -> Plan {
         cwd: None,
         instance_of: None,
         teller: crate::ports::Teller::default(),
+        on_core_restart: crate::ports::OnCoreRestart::Keep,
     }
 }
 

@@ -49,6 +49,12 @@ fn without_a_core_everything_can_be_seen_and_steered_and_the_core_started_again(
     assert!(is_alive(worker));
     let list: Vec<Value> = serde_json::from_str(&locally(&hub, &["--json", "ls"])).unwrap();
     assert_eq!(list.len(), 2);
+    let why = locally(&hub, &["why", "launcher"]);
+    assert!(why.contains("there is no bus: "), "{why}");
+    let why = locally(&hub, &["why", "core"]);
+    assert!(why.contains("it was stopped by admin"), "{why}");
+    let why = locally(&hub, &["why"]);
+    assert!(why.starts_with("launcher: running\n"), "{why}");
     locally(&hub, &["restart", "worker"]);
     let now = hub.pid("worker");
     assert_ne!(now, worker);
@@ -79,7 +85,7 @@ fn a_core_that_hangs_leaves_control_and_is_spoken_to_again_when_it_goes_on() {
     let (core, worker) = (hub.pid("mqttcore"), hub.pid("worker"));
     signal_pid(core, STOP);
     locally(&hub, &["ls"]);
-    // Supervision does not need it.
+    // Supervision does not need it, and says what is the matter.
     signal_pid(worker, 9);
     let again = eventually("the worker is back", || {
         let list: Vec<Value> = serde_json::from_str(&locally(&hub, &["--json", "ls"])).unwrap();
@@ -212,5 +218,53 @@ print(s.makefile().readline(), flush=True)
     let output = say();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("may not steer this launcher"), "{text}");
+    hub.down();
+}
+
+#[test]
+fn who_does_not_find_a_new_core_is_started_with_it_and_nobody_else_is() {
+    let home = Home::new(
+        "corebin: mqttcore\ncreatePluginCred: false\nautostart: [lost, finds]\nplugins: {lost: {onCoreRestart: restart}}\n",
+    );
+    home.plugin("lost", SLEEPER);
+    home.plugin("finds", SLEEPER);
+    let hub = home.up();
+    let (lost, finds) = (hub.pid("lost"), hub.pid("finds"));
+    assert!(hub.ok(&["why"]).starts_with("All is as it should be"));
+    signal_pid(hub.pid("mqttcore"), 9);
+    eventually("it is started again", || {
+        (hub.pid("lost") != lost).then_some(())
+    });
+    hub.wait_for_bus();
+    assert_eq!(hub.pid("finds"), finds);
+    let again = hub.pid("lost");
+    hub.ok(&["ls"]);
+    assert_eq!(hub.pid("lost"), again, "once is enough");
+    hub.down();
+}
+
+#[test]
+fn a_plugin_that_fails_is_explained() {
+    let home = Home::new("corebin: mqttcore\ncreatePluginCred: false\nautostart: [taken, gone]\n");
+    home.plugin(
+        "taken",
+        "echo 'listen tcp :502: bind: address already in use' >&2; exit 1",
+    );
+    let hub = home.up();
+    let why = eventually("it waits for its next try, with its last lines", || {
+        let why = hub.ok(&["why", "taken"]);
+        (why.contains("in a row") && why.contains("| listen tcp")).then_some(why)
+    });
+    assert!(why.contains("port 502 is in use"), "{why}");
+    assert!(why.contains("ss -ltnp 'sport = :502'"), "{why}");
+    assert!(why.contains("hubcli start taken"), "{why}");
+    let all = hub.ok(&["why"]);
+    assert!(
+        all.contains("taken: ") && all.contains("gone: blocked"),
+        "{all}"
+    );
+    let output = hub.hubcli(&["why", "takn"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean 'taken'?"));
     hub.down();
 }

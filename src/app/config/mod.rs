@@ -23,7 +23,7 @@ pub use read::{
 
 use crate::app::launcher::LogLevel;
 use crate::app::paths::{Folders, PathError};
-use actors::ports::{ConnectTarget, Plan, Plans, Teller};
+use actors::ports::{ConnectTarget, OnCoreRestart, Plan, Plans, Teller};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -146,6 +146,8 @@ pub struct PluginConfig {
     pub watchdog: Option<Duration>,
     /// Block `limits`.
     pub limits: Limits,
+    /// What a new run of the core means for it.
+    pub on_core_restart: OnCoreRestart,
 }
 
 impl Config {
@@ -199,6 +201,7 @@ impl Config {
             env_file: env_file.map(|path| folders.in_config(path)).transpose()?,
             cwd: cwd.map(|path| folders.in_home(path)).transpose()?,
             instance_of: plugin.instance_of.clone(),
+            on_core_restart: plugin.on_core_restart,
             teller: match &plugin.ready {
                 Teller::Connect(ConnectTarget::Unix(path)) => {
                     Teller::Connect(ConnectTarget::Unix(folders.in_home(path)?))

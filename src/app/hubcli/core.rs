@@ -6,10 +6,13 @@ use super::ask::Ask;
 use super::cli::Deed;
 use super::code::ExitCode;
 use super::exit::Failure;
+use super::local::Local;
 use super::say::Said;
 use super::session::Session;
 use super::way::Way;
 use super::work::{self, View};
+use bus::rpc::{Reply, Request};
+use bus::wire::NameArgs;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -49,9 +52,8 @@ where
     }
     if deed == Deed::Stop {
         return match way.local().await {
-            // Asked again over a way that stays, it answers when the core is gone.
             Some(local) => {
-                let answer = local.ask(&request).await;
+                let answer = at_rest(local, name).await;
                 work::answered(local, deed, name, view, answer).await
             }
             None => Ok(stopped(name, view)),
@@ -65,6 +67,23 @@ where
     };
     session.close().await;
     said
+}
+
+/// How the core is once it rests, or when it takes too long for that.
+async fn at_rest(local: &Local, name: &str) -> Result<Reply, Failure> {
+    let until = Instant::now() + GONE_WITHIN;
+    let request = Request::GetPlugin(NameArgs {
+        name: name.to_owned(),
+    });
+    loop {
+        match local.ask(&request).await? {
+            Reply::Plugin(core) if core.info.phase == "stopped" || Instant::now() >= until => {
+                return Ok(Reply::Info(Box::new(core.info)));
+            }
+            Reply::Plugin(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            other @ (Reply::List(_) | Reply::Info(_) | Reply::Empty) => return Ok(other),
+        }
+    }
 }
 
 fn stopped(name: &str, view: &View) -> Said {

@@ -159,6 +159,8 @@ pub(super) async fn wire(
     let run_began = Arc::new(Notify::new());
     let bridge = bridge(folders, &places, &run_began);
     let desk = Desk::default();
+    let home = folders.home.clone();
+    let finder = Arc::new(ForeignFinder { home });
     let processes = Arc::new(HostProcesses::new(
         Arc::new(host),
         plane.clone(),
@@ -171,9 +173,7 @@ pub(super) async fn wire(
     let preparer = Arc::new(DiskPreparer::new(
         prepare_config(folders, config, core_path.clone()),
         Arc::new(accounts(folders, &bridge)),
-        Arc::new(ForeignFinder {
-            home: folders.home.clone(),
-        }),
+        finder,
         processes.readiness(),
         desk,
     ));
@@ -195,10 +195,7 @@ pub(super) async fn wire(
         renewer: preparer,
         core: core.map_or(CoreSetup::Elsewhere, CoreSetup::Own),
         run_began,
-        node: Node {
-            client_id: folders.client_id.clone(),
-            plugins_folder: folders.plugins.clone(),
-        },
+        node: node(folders),
     });
     let after = After {
         memory,
@@ -215,6 +212,13 @@ pub(super) async fn wire(
         local,
         after,
     })
+}
+
+fn node(folders: &Folders) -> Node {
+    Node {
+        client_id: folders.client_id.clone(),
+        plugins_folder: folders.plugins.clone(),
+    }
 }
 
 fn control(signals: Signals) -> ControlArgs {

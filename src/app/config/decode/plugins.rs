@@ -8,6 +8,7 @@ use super::reader::{At, Reader, text_of};
 use crate::app::config::problem::{KeyPath, Place, quoted};
 use crate::app::config::tree::{Node, Value};
 use crate::app::config::{Config, PluginConfig};
+use actors::ports::OnCoreRestart;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use supervision::PluginId;
@@ -18,6 +19,11 @@ const GOOD_ID: &str = "an id of 1 to 64 of A-Z a-z 0-9 _ and - (a program with a
 const GOOD_ENTRY: &str = "the id of a plugin, or 'id: filename' for a program under another id";
 
 const GOOD_BINARY: &str = "the file name of a program in the plugins folder";
+
+const ON_CORE_RESTART: [(&str, OnCoreRestart); 2] = [
+    ("keep", OnCoreRestart::Keep),
+    ("restart", OnCoreRestart::Restart),
+];
 
 /// Variables that the launcher sets last, so that a value here would have no effect (spec §18).
 const OWN_VARIABLES: [&str; 5] = [
@@ -54,6 +60,9 @@ impl Reader {
                 OfPlugin::Restart => self.restart(&at, &mut plugin.restart),
                 OfPlugin::Stop => self.stop(&at, &mut plugin.stop),
                 OfPlugin::Logs => self.logs(&at, &mut plugin.logs),
+                OfPlugin::OnCoreRestart => {
+                    plugin.on_core_restart = self.word(&at, &ON_CORE_RESTART).unwrap_or_default();
+                }
                 OfPlugin::Ready => plugin.ready = self.ready(&at).unwrap_or_default(),
                 OfPlugin::Start => self.plugin_start(&at, &mut plugin.start_timeout),
                 OfPlugin::Watchdog => {
