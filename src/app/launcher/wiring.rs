@@ -152,14 +152,12 @@ pub(super) async fn wire(
 ) -> anyhow::Result<Wired> {
     let core = find_core(folders, config)?;
     let (memory, live) = take_over(folders, config).await?;
-    let host = os::Host::start(os::HostConfig {
-        home: folders.home.clone(),
-    })?;
+    let home = folders.home.clone();
+    let host = os::Host::start(os::HostConfig { home: home.clone() })?;
     let places = Places::of(settings, config)?;
     let run_began = Arc::new(Notify::new());
     let bridge = bridge(folders, &places, &run_began);
     let desk = Desk::default();
-    let home = folders.home.clone();
     let finder = Arc::new(ForeignFinder { home });
     let processes = Arc::new(HostProcesses::new(
         Arc::new(host),
