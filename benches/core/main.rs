@@ -13,6 +13,7 @@ mod crowd;
 #[path = "../common/ends.rs"]
 mod ends;
 mod lives;
+mod placing;
 #[path = "../common/quick.rs"]
 mod quick;
 #[path = "../common/report.rs"]
@@ -70,7 +71,9 @@ const IDLE_SIZES: [usize; 2] = [0, 100];
 /// What the table does not say itself.
 const NOTE: &str = "Medians of turns. Baseline: mosquitto. Payload of 256 bytes, QoS 1 both ways, requests with content \
 type, response\ntopic and correlation data. Both check the rights of each message; ours checks a token at each login \
-that has no\ncertificate. SIGTERM is counted to the end of the process.";
+that has no\ncertificate. SIGTERM is counted to the end of the process. With 1 in flight it counts most on \
+which processors the kernel puts client and\nbroker, which may differ for the two; the rows with fixed processors compare like \
+with like.";
 
 fn main() -> ExitCode {
     clock::listen_for_interrupts();

@@ -3,6 +3,7 @@
 use crate::brokers::{ANSWERER, ASKER, Broker, Brokers, Maker, Transport};
 use crate::client::{Client, Login};
 use crate::clock;
+use crate::placing::{Held, Processors};
 use crate::report::{Goal, Pairs, Report, Row, median, quantile};
 use crate::usage::used;
 use crate::wire::{Message, Packet};
@@ -236,6 +237,43 @@ async fn on(
     }
     let measure = format!("{transport}: messages one way, more is better");
     report.add(row(measure, "/s", &floods, Goal::None));
+    placed(transport, [&mut ours, &mut theirs], amounts, report).await
+}
+
+/// One request in flight with client and broker held on one processor, and on two. Which of them the kernel chooses makes
+/// more of a difference than the broker: without this a ratio may compare two placements.
+async fn placed(
+    transport: Transport,
+    [ours, theirs]: [&mut Talk; 2],
+    amounts: Amounts,
+    report: &mut Report,
+) -> Result<()> {
+    let Some(processors) = Processors::find()? else {
+        return Ok(());
+    };
+    let client = i32::try_from(std::process::id())?;
+    for (name, place) in [
+        ("on one processor", &processors.first),
+        ("on two processors", &processors.last),
+    ] {
+        let mut pairs = Pairs::default();
+        for round in 0..=amounts.rounds {
+            for maker in Maker::both(round) {
+                let talk = match maker {
+                    Maker::Ours => &mut *ours,
+                    Maker::Mosquitto => &mut *theirs,
+                };
+                let _client = Held::on(&processors, client, &processors.first)?;
+                let _broker = Held::on(&processors, talk.pid, place)?;
+                let (times, _) = talk.calls(amounts.calls, 1).await?;
+                if round > 0 {
+                    maker.of(&mut pairs).push(quantile(&times, 0.5));
+                }
+            }
+        }
+        let measure = format!("{transport}, 1 in flight, client and broker {name}: p50");
+        report.add(row(measure, "µs", &pairs, Goal::None));
+    }
     Ok(())
 }
 
