@@ -1,5 +1,6 @@
 //! The daemon's own parts: command line, exit codes, own log.
 
+mod bus_url;
 pub mod check;
 pub mod cli;
 pub mod exit;

@@ -3,10 +3,11 @@
 //! Invariants: what takes effect only when the launcher is started anew is told, and left as it is until then: in the plans
 //! that are given out the core is the one that was started; the thread of the actors never waits for the disk.
 
-use crate::app::config::{self, Config, CredsConfig};
+use crate::app::config::{self, Config, CredsConfig, last_good};
 use crate::app::paths::Folders;
+use actors::hub::Hub;
 use actors::ports::{BoxFuture, Configuration, Loaded};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use supervision::policy::StartPolicy;
 
 /// The configuration file of this launcher.
@@ -14,6 +15,8 @@ pub(super) struct FileAgain {
     folders: Arc<Folders>,
     /// What the launcher was started with.
     started_with: Arc<Config>,
+    /// The content of the file that loaded last.
+    content: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
 impl FileAgain {
@@ -21,23 +24,59 @@ impl FileAgain {
         FileAgain {
             folders: Arc::new(folders.clone()),
             started_with: Arc::new(started_with.clone()),
+            content: Arc::default(),
         }
+    }
+
+    /// From now on what comes into force is kept as the last good configuration, and a launcher that ran on that one
+    /// runs as its file says again.
+    pub(super) fn follow(&self, hub: &Arc<Hub>) {
+        let mut plans = hub.plans_to_come();
+        let (hub, folders, content) = (hub.clone(), self.folders.clone(), self.content.clone());
+        tokio::spawn(async move {
+            while plans.changed().await.is_ok() {
+                hub.recover(&format!("{} is in force", folders.config_file.display()));
+                let loaded = lock(&content).clone();
+                if loaded.is_some() {
+                    keep_as_good(&folders, loaded);
+                }
+            }
+        });
     }
 }
 
 impl Configuration for FileAgain {
     fn load(&self) -> BoxFuture<Result<Loaded, String>> {
         let (folders, started_with) = (self.folders.clone(), self.started_with.clone());
+        let content = self.content.clone();
         Box::pin(async move {
             let read = move || {
                 let whole = config::load_again(&folders).map_err(|wrong| wrong.to_string())?;
-                loaded(&folders, &started_with, whole.config)
+                let loaded = loaded(&folders, &started_with, whole.config)?;
+                *lock(&content) = whole.content;
+                Ok(loaded)
             };
             tokio::task::spawn_blocking(read)
                 .await
                 .unwrap_or_else(|gone| Err(format!("reading the configuration failed: {gone}")))
         })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Replaced in one step, so whole even when a holder panicked.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps what is in force, in its own time.
+pub(super) fn keep_as_good(folders: &Folders, content: Option<Vec<u8>>) {
+    let folders = folders.clone();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = last_good::keep(&folders, content.as_deref()) {
+            let error = anyhow::Error::from(error);
+            tracing::warn!("the configuration is not kept as the last good one: {error:#}");
+        }
+    });
 }
 
 fn loaded(folders: &Folders, started_with: &Config, mut now: Config) -> Result<Loaded, String> {

@@ -6,9 +6,10 @@
 use super::check;
 use super::in_force::{self, Unusable};
 use super::logging;
+use super::reload::keep_as_good;
 use super::wiring::{self, Wired};
 use super::{ExitCode, Settings};
-use crate::app::config::{self, Config, last_good, sample};
+use crate::app::config::{self, Config, sample};
 use crate::app::paths::{Folders, PathError, Surroundings};
 use actors::control::Signals;
 use actors::message::Ending;
@@ -205,17 +206,6 @@ fn supervise(
         live(wired).await
     });
     Ok(code?)
-}
-
-/// A start does not wait for it.
-fn keep_as_good(folders: &Folders, content: Option<Vec<u8>>) {
-    let folders = folders.clone();
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = last_good::keep(&folders, content.as_deref()) {
-            let error = anyhow::Error::from(error);
-            tracing::warn!("the configuration is not kept as the last good one: {error:#}");
-        }
-    });
 }
 
 async fn live(wired: Wired) -> anyhow::Result<ExitCode> {

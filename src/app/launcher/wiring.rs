@@ -2,6 +2,7 @@
 //!
 //! Invariant: what a killed predecessor left is ended before anything of ours can start (never two copies, spec §12).
 
+use super::bus_url::BusUrl;
 use super::local::LocalSocket;
 use super::reload::FileAgain;
 use super::{LogLevel, Settings};
@@ -65,38 +66,6 @@ pub(super) struct After {
     client: Client,
     _left: BusUrl,
     _socket: LocalSocket,
-}
-
-/// The URL of a bus that was named to us, left for `hubcli`; taken away when it is dropped.
-struct BusUrl(PathBuf);
-
-impl BusUrl {
-    /// Leaves the URL, or takes away what a predecessor left that was killed.
-    fn leave(folders: &Folders, places: &Places) -> anyhow::Result<Self> {
-        let left = BusUrl(folders.run.join(bus::hub::BUS_URL_FILE));
-        match places {
-            Places::Plain(url) | Places::Only(url) => {
-                let text = format!("{url}\n");
-                creds::atomic::write(&left.0, text.as_bytes(), 0o644)?;
-            }
-            Places::Usual | Places::Anywhere(_) => left.remove(),
-        }
-        Ok(left)
-    }
-
-    fn remove(&self) {
-        match std::fs::remove_file(&self.0) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!("{} cannot be removed: {error}", self.0.display()),
-        }
-    }
-}
-
-impl Drop for BusUrl {
-    fn drop(&mut self) {
-        self.remove();
-    }
 }
 
 impl After {
@@ -176,7 +145,7 @@ pub(super) async fn wire(
         desk,
     ));
     let inventory = inventory::Folders::new(folders.plugins.clone(), core_path, &plans);
-    let left = BusUrl::leave(folders, &places)?;
+    let file = Arc::new(FileAgain::new(folders, config));
     let (socket, local) = LocalSocket::open(folders);
     let hub = Hub::new(HubParts {
         ports: Ports {
@@ -187,7 +156,7 @@ pub(super) async fn wire(
             clock: Clock::default(),
         },
         plans,
-        configuration: Arc::new(FileAgain::new(folders, config)),
+        configuration: file.clone(),
         inventory: Arc::new(inventory),
         meter: Arc::new(TreeMeter::default()),
         renewer: preparer,
@@ -195,12 +164,13 @@ pub(super) async fn wire(
         run_began,
         node: node(folders),
     });
+    file.follow(&hub);
     let after = After {
         memory,
         live,
         processes: processes.clone(),
         client: bridge.client.clone(),
-        _left: left,
+        _left: BusUrl::leave(folders, places.named())?,
         _socket: socket,
     };
     Ok(Wired {
@@ -310,6 +280,14 @@ enum Places {
 }
 
 impl Places {
+    /// The one that was named to us.
+    fn named(&self) -> Option<&Endpoint> {
+        match self {
+            Places::Plain(url) | Places::Only(url) => Some(url),
+            Places::Usual | Places::Anywhere(_) => None,
+        }
+    }
+
     /// What the command line says goes before the file.
     fn of(settings: &Settings, config: &Config) -> anyhow::Result<Places> {
         let given = settings.server.as_deref().map(str::parse::<Endpoint>);
