@@ -149,7 +149,7 @@ impl Live {
         locked(&self.waiting).take();
     }
 
-    async fn gone(&self) -> CallError {
+    pub(super) async fn gone(&self) -> CallError {
         let mut gone = self.gone.subscribe();
         let reason = match gone.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),
@@ -191,7 +191,7 @@ impl Live {
     clippy::wildcard_enum_match_arm,
     reason = "errors of a library; those not told apart show in its own words"
 )]
-fn not_sent(topic: &str, error: &ClientError) -> CallError {
+pub(super) fn not_sent(topic: &str, error: &ClientError) -> CallError {
     match error {
         ClientError::RequestChannelDisconnected(_) => {
             CallError::Disconnected("it was closed".to_owned())
@@ -205,14 +205,14 @@ fn not_sent(topic: &str, error: &ClientError) -> CallError {
 }
 
 /// Whom a publication reached, as far as the core told.
-enum Sent {
+pub(super) enum Sent {
     /// Somebody, or that is not told.
     ToSome,
     /// Nobody is subscribed. Some cores tell, others do not.
     ToNobody,
 }
 
-fn acknowledged(topic: &str, result: &PublishResult) -> Result<Sent, CallError> {
+pub(super) fn acknowledged(topic: &str, result: &PublishResult) -> Result<Sent, CallError> {
     let reason = match result {
         PublishResult::Qos1(ack) => ack.reason,
         PublishResult::Qos0Flushed
@@ -416,7 +416,7 @@ impl Client {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
     }
 
-    fn live(&self) -> Result<Arc<Live>, CallError> {
+    pub(super) fn live(&self) -> Result<Arc<Live>, CallError> {
         locked(&self.shared.live)
             .clone()
             .ok_or(CallError::NotConnected)
@@ -453,7 +453,7 @@ async fn wait_for_reply(
 }
 
 /// Refuses what would cost the connection.
-fn checked(topic: &str, payload: Bytes) -> Result<Bytes, CallError> {
+pub(super) fn checked(topic: &str, payload: Bytes) -> Result<Bytes, CallError> {
     let fail = |why| CallError::Invalid {
         topic: rpc::echoed(topic),
         why,

@@ -14,6 +14,7 @@ mod endpoint;
 mod error;
 mod handle;
 mod link;
+mod many;
 mod message;
 mod options;
 mod retry;
@@ -26,6 +27,7 @@ mod tests;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CallError, ConnectError, Refusal};
 pub use handle::{Client, Status};
+pub use many::Message;
 pub use message::{Incoming, IncomingRequest};
 pub use options::{
     ClientCertificate, CredentialSource, Credentials, EndpointSource, Network, Options, Proof,

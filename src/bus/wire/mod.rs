@@ -5,12 +5,14 @@
 
 mod auth;
 mod clients;
+mod events;
 mod launcher;
 mod thing;
 mod time;
 
 pub use auth::*;
 pub use clients::*;
+pub use events::*;
 pub use launcher::*;
 pub use thing::*;
 pub use time::{local_time, local_zone, td_time, unix_ms};
