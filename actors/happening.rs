@@ -37,6 +37,8 @@ pub enum Happening {
 /// A change of phase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PhaseChange {
+    /// When, Unix ms: it may be told later, when the last lines are in.
+    pub time_mse: i64,
     /// Whose.
     pub id: PluginId,
     /// The newest run; [`Run`] zero when there was none yet.

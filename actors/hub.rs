@@ -11,7 +11,7 @@ use crate::seat::{Roster, Seat};
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use supervision::PluginId;
 use supervision::hand::{Setting, enabled};
 use supervision::lifecycle::Lifecycle;
@@ -54,6 +54,8 @@ pub struct Hub {
     plans: watch::Sender<Arc<Plans>>,
     /// What is wrong with the launcher; changed in [`crate::health`].
     pub(crate) trouble: watch::Sender<Trouble>,
+    /// When it was made, for showing.
+    pub began: SystemTime,
     stage: watch::Sender<Stage>,
     own_usage: Mutex<Option<Usage>>,
     /// Tells the jitter of one launcher from that of another.
@@ -123,6 +125,7 @@ impl Hub {
             core: parts.core,
             run_began: parts.run_began,
             node: parts.node,
+            began: SystemTime::now(),
             stage: watch::Sender::new(Stage::Beginning),
             own_usage: Mutex::new(None),
             seed,

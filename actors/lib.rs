@@ -32,6 +32,7 @@ pub mod memory;
 pub mod message;
 pub mod monitor;
 pub mod news;
+mod outbox;
 pub mod plugin;
 pub mod ports;
 pub mod prepare;

@@ -7,7 +7,7 @@ use crate::hub::{Hub, Stage};
 use crate::link::Link;
 use crate::message::Ending;
 use crate::news::News;
-use crate::ports::{Child, Happening, Kind};
+use crate::ports::{Child, Happening, Kind, LauncherNews};
 use crate::seat::Seat;
 use crate::turn::turns;
 use crate::view::View;
@@ -29,6 +29,10 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Starts the core, waits until it is ready or has had its time, then all that is enabled, in order.
 pub(crate) async fn bring_up(hub: &Hub) {
+    hub.ports.herald.announce(Happening::Launcher {
+        what: LauncherNews::Started,
+        text: format!("launcher {} started", env!("CARGO_PKG_VERSION")),
+    });
     let mut stages = hub.stages();
     tokio::select! {
         biased;
@@ -99,6 +103,10 @@ fn is_down(view: &View) -> bool {
 
 /// Stops all plugins at once, lets the bus have the last words, stops the core.
 pub(crate) async fn wind_down(hub: &Arc<Hub>, news: &News, link: &watch::Sender<Link>) -> Ending {
+    hub.ports.herald.announce(Happening::Launcher {
+        what: LauncherNews::Stopping,
+        text: "the launcher stops, and its plugins with it".to_owned(),
+    });
     for seat in hub.roster.seats() {
         seat.close();
     }
@@ -110,6 +118,10 @@ pub(crate) async fn wind_down(hub: &Arc<Hub>, news: &News, link: &watch::Sender<
     let mut left = stop_all(hub, plugins).await;
     let there_is_a_bus = link.borrow().is_up();
     if there_is_a_bus {
+        for seat in hub.roster.seats() {
+            seat.state().outbox.await_no_tails();
+            seat.tell_news(hub.ports.herald.as_ref());
+        }
         let sent = tokio::time::timeout(LAST_WORDS, news.emptied()).await;
         if sent.is_err() {
             tracing::warn!("the bus is slow; the last events were not sent");

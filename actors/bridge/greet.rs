@@ -1,17 +1,18 @@
-//! What is done once with each new connection to the bus.
+//! What is done with each new connection to the bus.
 //!
 //! Invariants: nothing here is done for a connection that is gone; all of it may be repeated.
 
-use super::{BridgeArgs, SEND_WITHIN, event_topic, tell_fall};
+use super::introduce::introduce;
+use super::{BridgeArgs, SEND_WITHIN, tell_fall};
 use crate::hub::Hub;
 use crate::link::Link;
 use crate::ports::{Kind, Teller};
 use crate::seat::Seat;
 use bus::client::{CallError, Client};
 use bus::golang;
-use bus::wire::{AUTH, MANAGE, PROFILE, READ, ServicePermissionsArgs, TD_EVENT, launcher_td};
+use bus::wire::{AUTH, MANAGE, PROFILE, READ, ServicePermissionsArgs};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use supervision::PluginId;
 use supervision::lifecycle::{Event, PhaseName};
 
@@ -24,8 +25,10 @@ const PERMISSIONS: [(&str, &[&str]); 2] = [
 /// A login that takes no longer after the core is ready is nothing to speak of.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Lets those who waited for the bus go on, registers who may ask us, and introduces the launcher.
-pub(super) async fn greet(hub: Arc<Hub>, client: Client) {
+/// Lets those who waited for the bus go on, registers who may ask us, and introduces the launcher for as long as the
+/// connection lasts.
+pub(super) async fn greet(hub: Arc<Hub>, args: BridgeArgs) {
+    let client = &args.client;
     if let Some(core) = hub.roster.get(&PluginId::core()) {
         match hub.plans().core.teller {
             Teller::Login => prove_ready(&core).await,
@@ -40,19 +43,14 @@ pub(super) async fn greet(hub: Arc<Hub>, client: Client) {
         }
     }
     for (capability, roles) in PERMISSIONS {
-        if let Err(CallError::NobodyServes { .. }) = permit(&hub, &client, capability, roles).await
-        {
+        if let Err(CallError::NobodyServes { .. }) = permit(&hub, client, capability, roles).await {
             tracing::info!(
                 "this hub has no auth service: its core's own rules say who may use the launcher"
             );
             break;
         }
     }
-    let td = golang::encode(&launcher_td(SystemTime::now()));
-    let topic = event_topic(&hub.node.client_id, TD_EVENT);
-    if !sent(&client, &topic, td).await {
-        tracing::debug!("the launcher's description was not sent");
-    }
+    introduce(&hub, &args, hub.began).await;
 }
 
 async fn permit(

@@ -4,11 +4,13 @@
 //! - at most [`IN_FLIGHT`] requests are served at once, further ones are answered `busy` at once; the mailbox is bounded
 //!   by that;
 //! - every request that can be answered is, within [`answer::REPLY_WITHIN`], even when serving it panics;
-//! - events go out in order, one after the other, and none is taken from the spool before it was sent.
+//! - events go out in order, and none is taken from the spool for good before it was sent.
 
 mod accounts;
 mod again;
 mod greet;
+mod introduce;
+mod tell;
 
 pub use accounts::BusAccounts;
 
@@ -17,8 +19,7 @@ use crate::api::serve::{Caller, Via};
 use crate::hub::{Hub, Stage};
 use crate::link::Link;
 use crate::news::News;
-use crate::ports::Happening;
-use bus::client::{CallError, Client, Incoming, IncomingRequest, Refusal};
+use bus::client::{Client, Incoming, IncomingRequest, Refusal};
 use bus::rpc::{BUSY, Request};
 use bus::topics::{MessageKind, Topic};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -98,7 +99,7 @@ impl Actor for Bridge {
         (hub, args): (Arc<Hub>, BridgeArgs),
     ) -> Result<BridgeState, ActorProcessingErr> {
         let pump = task(&myself, pump(hub.clone(), args.clone(), myself.clone()));
-        let teller = task(&myself, tell(hub.clone(), args.clone()));
+        let teller = task(&myself, tell::tell(hub.clone(), args.clone()));
         let eager = task(&myself, greet::follow_core(hub.clone(), args.clone()));
         let again = task(&myself, again::follow_restarts(hub.clone(), args.clone()));
         let mut state = BridgeState {
@@ -142,7 +143,7 @@ impl Actor for Bridge {
 
 impl BridgeState {
     fn greet(&mut self, myself: &ActorRef<BridgeMessage>) {
-        let greeting = greet::greet(self.hub.clone(), self.args.client.clone());
+        let greeting = greet::greet(self.hub.clone(), self.args.clone());
         if let Some(before) = self.greeter.replace(task(myself, greeting)) {
             before.abort();
         }
@@ -318,57 +319,6 @@ async fn reply(client: &Client, request: &IncomingRequest, result: Result<Vec<u8
         Ok(Err(error)) => tracing::debug!(topic = request.topic, "a reply was not sent: {error}"),
         Err(_elapsed) => tracing::debug!(topic = request.topic, "a reply was not sent in time"),
     }
-}
-
-/// Sends what is in the spool, in order, while there is a bus.
-async fn tell(hub: Arc<Hub>, args: BridgeArgs) {
-    let mut links = args.link.subscribe();
-    loop {
-        let (outgoing, dropped) = args.news.next().await;
-        if dropped > 0 {
-            tracing::warn!(
-                dropped,
-                "events were dropped, as the bus was away for too long"
-            );
-        }
-        let Some(event) = outgoing.event().cloned() else {
-            continue;
-        };
-        loop {
-            if links.wait_for(Link::is_up).await.is_err() {
-                return;
-            }
-            match publish(&hub, &args.client, &event).await {
-                Ok(()) => {
-                    outgoing.sent();
-                    break;
-                }
-                Err(error) if error.is_final() => {
-                    // Tried for ever it would hold up all that come after it.
-                    tracing::warn!("an event is dropped, the bus does not take it: {error}");
-                    outgoing.sent();
-                    break;
-                }
-                Err(error) => tracing::debug!("an event was not sent yet: {error}"),
-            }
-            // The connection is breaking, or slow: wait until it says so, or a moment, then try again.
-            let _ = tokio::time::timeout(SEND_WITHIN, links.changed()).await;
-        }
-    }
-}
-
-async fn publish(hub: &Hub, client: &Client, event: &Happening) -> Result<(), CallError> {
-    let (name, id) = match event {
-        Happening::Started { id } => ("started", id),
-        Happening::Stopped { id } => ("stopped", id),
-        // Nobody tells these yet.
-        Happening::Plugin(_) | Happening::Limit(_) | Happening::Launcher { .. } => return Ok(()),
-    };
-    let topic = event_topic(&hub.node.client_id, name);
-    // The payload is a JSON string (HP 1.21); an id needs no escapes.
-    let payload = format!("\"{id}\"").into_bytes();
-    let sent = tokio::time::timeout(SEND_WITHIN, client.publish(&topic, payload)).await;
-    sent.unwrap_or(Err(CallError::Timeout))
 }
 
 /// `event/{me}/manage/{name}/{me}` (HP 1.13).

@@ -10,6 +10,7 @@
 mod limit;
 mod order;
 mod perform;
+mod tell;
 mod waiters;
 
 pub(crate) use limit::Watched;
@@ -35,6 +36,8 @@ pub struct PluginState {
     ports: Ports,
     waiters: Waiters,
     timer: Timer,
+    /// Who gave the order that is being obeyed; empty = it was posted.
+    asked_by: String,
 }
 
 /// The one timer; aborted when replaced or dropped.
@@ -89,6 +92,7 @@ impl Actor for PluginActor {
             ports,
             waiters: Waiters::default(),
             timer: Timer::default(),
+            asked_by: String::new(),
         })
     }
 
@@ -138,8 +142,10 @@ impl PluginState {
                 | Effect::ReportStarted { .. }
                 | Effect::ReportEnded { .. } => true,
             });
+            state.outbox.await_no_tails();
             (state.life.phase().clone(), state.child.clone())
         };
+        self.seat.tell_news(self.ports.herald.as_ref());
         self.perform_todo();
         if let Some((run, child)) = child {
             perform::watch(self.seat.clone(), run, child);
@@ -202,7 +208,9 @@ impl PluginState {
         }
         let goal = waiters::goal_of(order, &self.seat.state().life);
         let wish_before = self.seat.state().life.wish();
+        by.clone_into(&mut self.asked_by);
         let answer = self.apply(order.event());
+        self.asked_by.clear();
         if answer == Answer::Accepted || self.seat.state().life.wish() != wish_before {
             let now = self.ports.clock.wall_mse();
             self.seat.state().wish(by, now, wish_before);
@@ -230,10 +238,12 @@ impl PluginState {
         self.log_last_line(run, &tail);
         {
             let mut state = self.seat.state();
+            state.outbox.tail_is_in(run, &tail);
             if state.last_exit.as_ref().is_some_and(|exit| exit.run == run) {
                 state.tail = tail;
             }
         }
+        self.seat.tell_news(self.ports.herald.as_ref());
         self.publish();
         self.seat.tail_is_in(run);
     }
@@ -270,6 +280,7 @@ impl PluginState {
     fn apply(&mut self, event: Event) -> Answer {
         let now = self.ports.clock.now();
         let by_hand = matches!(event, Event::Start | Event::Restart);
+        let asked = tell::Asked::by(&event);
         let (from, answer, line, became_foreign) = {
             let mut state = self.seat.state();
             if by_hand && state.closed {
@@ -285,11 +296,14 @@ impl PluginState {
                     time_mse: self.ports.clock.wall_mse(),
                 });
             }
+            let ended = tell::ended_by(&step.effects);
             state.todo.extend(step.effects);
             state.started_by_hand |= by_hand;
             let to = state.life.phase().name();
             if from != to {
                 state.phase_since_mse = self.ports.clock.wall_mse();
+                let by = (asked, self.asked_by.as_str());
+                tell::note_change(&self.seat.id, &mut state, from, by, ended, now);
             }
             let line = (from != to).then(|| (to, state.life.run(), state.life.cause()));
             let became_foreign = match *state.life.phase() {
@@ -309,6 +323,7 @@ impl PluginState {
         };
         // Done first, told then: a successor does not wait for words.
         self.perform_todo();
+        self.seat.tell_news(self.ports.herald.as_ref());
         if let Some((to, run, cause)) = line {
             self.log_phase(from, to, run, &cause, now);
         }

@@ -149,12 +149,13 @@ impl PluginState {
             state.start_mse = now;
             state.started_by_hand = false;
             state.pid = pid;
+            state.pid_of = run;
             state.started = Some(self.ports.clock.now());
             state.usage = None;
             state.watched = Watched::default();
         }
         tracing::debug!(plugin = %self.seat.id, run = run.0, pid, "run began");
-        self.ports.herald.announce(Happening::Started {
+        self.announce(Happening::Started {
             id: self.seat.id.clone(),
         });
     }
@@ -193,7 +194,7 @@ impl PluginState {
             };
             child.close_log(&cause, lasted, Box::new(done));
         }
-        self.ports.herald.announce(Happening::Stopped {
+        self.announce(Happening::Stopped {
             id: self.seat.id.clone(),
         });
     }

@@ -8,6 +8,7 @@
 mod recall;
 
 use crate::message::PluginMessage;
+use crate::outbox::Outbox;
 use crate::plugin::Watched;
 use crate::ports::{Child, FileFacts, Kind, Memory, Plan, Refused, Usage};
 use crate::turn::Turn;
@@ -46,6 +47,8 @@ pub(crate) struct SeatState {
     pub(crate) start_mse: i64,
     pub(crate) stop_mse: i64,
     pub(crate) pid: i32,
+    /// The run whose main process that is.
+    pub(crate) pid_of: Run,
     pub(crate) last_exit: Option<LastExit>,
     pub(crate) last_fault: Option<Fault>,
     /// The wish that a launcher before this one left, until this one wishes.
@@ -59,6 +62,8 @@ pub(crate) struct SeatState {
     pub(crate) usage: Option<Usage>,
     /// What is counted against the limits of the child.
     pub(crate) watched: Watched,
+    /// What it has to tell the bus.
+    pub(crate) outbox: Outbox,
 }
 
 /// A plugin's place: outlives its actor.
@@ -124,6 +129,7 @@ impl Seat {
             start_mse: 0,
             stop_mse: 0,
             pid: 0,
+            pid_of: Run(0),
             last_exit: None,
             last_fault: None,
             past_wish: None,
@@ -132,6 +138,7 @@ impl Seat {
             started: None,
             usage: None,
             watched: Watched::default(),
+            outbox: Outbox::default(),
         };
         let view = watch::Sender::new(Arc::new(state.view(&id, kind, 0)));
         Arc::new(Seat {
@@ -375,6 +382,8 @@ impl SeatState {
 pub struct Roster {
     seats: RwLock<BTreeMap<PluginId, Arc<Seat>>>,
     refused: RwLock<Arc<Vec<Refused>>>,
+    /// Marked when a seat came or went.
+    changes: watch::Sender<()>,
 }
 
 impl Roster {
@@ -417,6 +426,14 @@ impl Roster {
     pub(crate) fn insert(&self, seat: Arc<Seat>) {
         let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
         seats.insert(seat.id.clone(), seat);
+        drop(seats);
+        self.changes.send_replace(());
+    }
+
+    /// Tells when a seat came or went.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The seat of exactly this id.
@@ -428,7 +445,10 @@ impl Roster {
 
     pub(crate) fn remove(&self, id: &PluginId) -> Option<Arc<Seat>> {
         let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
-        seats.remove(id)
+        let gone = seats.remove(id);
+        drop(seats);
+        self.changes.send_replace(());
+        gone
     }
 
     pub(crate) fn set_refused(&self, refused: Vec<Refused>) {

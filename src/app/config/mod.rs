@@ -71,6 +71,8 @@ pub struct Config {
     pub sampling: Duration,
     /// Block `limits`: the default of all plugins and the core.
     pub limits: Limits,
+    /// `events.spool`: so many events wait for the bus at most.
+    pub events_spool: usize,
     /// Block `plugins`, and the `name: binary` entries of `autostart`.
     pub plugins: BTreeMap<PluginId, PluginConfig>,
 }
@@ -93,6 +95,7 @@ impl Default for Config {
             logs: LogPolicy::default(),
             sampling: SAMPLING,
             limits: Limits::default(),
+            events_spool: actors::news::SPOOL,
             plugins: BTreeMap::new(),
         }
     }

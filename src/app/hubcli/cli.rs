@@ -3,6 +3,7 @@
 //! Invariants: options stand before or after the command; the original's single-dash spellings mean the same.
 
 use super::exit::Failure;
+use super::watch::Watch;
 use clap::{ArgAction, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -150,6 +151,8 @@ enum Spoken {
         #[arg(short = 'n', long, value_name = "N")]
         count: Option<u64>,
     },
+    /// Show how all plugins are, with -f followed by what happens to them.
+    Events(Watch),
     /// Show descriptions of things as they come, until Ctrl-C.
     Subtd {
         #[arg(hide = true)]
@@ -195,6 +198,8 @@ pub(super) enum Command {
     Act(Act),
     /// Events as they come.
     Listen(Listen),
+    /// How all are, and what happens to them.
+    Watch(Watch),
     /// Something with certificates, for which no hub needs to run.
     Certs(Certs),
 }
@@ -350,6 +355,7 @@ impl Command {
             Spoken::Password { args, generate } => password(args, *generate).map(Command::People),
             Spoken::Pub { args } => act(args).map(Command::Act),
             Spoken::Sub { args, count } => listen(args, *count).map(Command::Listen),
+            Spoken::Events(watch) => Ok(Command::Watch(watch.clone())),
             Spoken::Subtd { rest, count } if rest.is_empty() => Ok(Command::Listen(Listen {
                 name: "$td".to_owned(),
                 things: true,
@@ -556,6 +562,18 @@ mod tests {
             command("sub 1 2 3 4").unwrap_err().text,
             "Unexpected arguments"
         );
+        let watch = |name: Option<&str>, follow, count| {
+            let name = name.map(str::to_owned);
+            let follow = Watch {
+                name,
+                follow,
+                count,
+            };
+            Ok(Command::Watch(follow))
+        };
+        assert_eq!(command("events"), watch(None, false, None));
+        assert_eq!(command("events -f a -n 3"), watch(Some("a"), true, Some(3)));
+        assert_eq!(read("events -n 3").unwrap_err().exit_code(), 2);
         assert!(
             matches!(command("subtd"), Ok(Command::Listen(it)) if it.things && it.name == "$td")
         );

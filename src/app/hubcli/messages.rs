@@ -132,7 +132,7 @@ pub(super) async fn listen(
     Ok(Said::done(String::new()))
 }
 
-fn lost(reason: &str) -> Failure {
+pub(super) fn lost(reason: &str) -> Failure {
     Failure::new(
         ExitCode::NoConnection,
         format!("connection to the hub lost: {reason}"),
@@ -141,7 +141,10 @@ fn lost(reason: &str) -> Failure {
 }
 
 /// Writes without keeping the connection from living; breaks when nobody reads any more.
-async fn write(out: &mut tokio::io::Stdout, text: &str) -> std::ops::ControlFlow<io::Error> {
+pub(super) async fn write(
+    out: &mut tokio::io::Stdout,
+    text: &str,
+) -> std::ops::ControlFlow<io::Error> {
     let written = async {
         out.write_all(text.as_bytes()).await?;
         out.flush().await

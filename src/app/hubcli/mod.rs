@@ -8,6 +8,7 @@ mod certs;
 mod cli;
 mod code;
 mod core;
+mod events;
 mod exit;
 mod local;
 mod messages;
@@ -17,6 +18,7 @@ mod secret;
 mod session;
 mod table;
 mod way;
+mod watch;
 mod why;
 mod work;
 
@@ -84,6 +86,13 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
         if let Command::Act(_) | Command::People(_) = &command {
             return over_the_bus(cli, &folders, &command, &view).await;
         }
+        if let Command::Watch(wish) = &command
+            && wish.follow
+        {
+            let filters = vec![events::filter()];
+            let session = session::Session::listening(cli, &folders, filters).await?;
+            return events::follow(session, wish, &view).await;
+        }
         let way = way::Way::open(cli, &folders).await?;
         if let Command::One(deed @ (Deed::Stop | Deed::Restart), name) = &command
             && is_core(name, &folders)
@@ -91,7 +100,10 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
             let again = || session::Session::open(cli, &folders);
             return core::perform(way, *deed, name, &view, again).await;
         }
-        let said = work::perform(&way, &command, &view).await;
+        let said = match &command {
+            Command::Watch(wish) => events::show(&way, wish, &view).await,
+            other => work::perform(&way, other, &view).await,
+        };
         way.close().await;
         said
     })
@@ -114,6 +126,7 @@ async fn over_the_bus(
         | Command::StartAll
         | Command::StopAll
         | Command::Listen(_)
+        | Command::Watch(_)
         | Command::Certs(_) => work::perform(&session, command, view).await,
     };
     session.close().await;

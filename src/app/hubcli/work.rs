@@ -75,9 +75,11 @@ pub(super) async fn perform(
             })?;
             told(launcher, "All services stopped", view).await
         }
-        Command::People(_) | Command::Act(_) | Command::Listen(_) | Command::Certs(_) => {
-            Err(unexpected())
-        }
+        Command::People(_)
+        | Command::Act(_)
+        | Command::Listen(_)
+        | Command::Watch(_)
+        | Command::Certs(_) => Err(unexpected()),
     }
 }
 

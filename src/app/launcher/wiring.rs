@@ -125,7 +125,7 @@ pub(super) async fn wire(
     let host = os::Host::start(os::HostConfig { home: home.clone() })?;
     let places = Places::of(settings, config)?;
     let run_began = Arc::new(Notify::new());
-    let bridge = bridge(folders, &places, &run_began);
+    let bridge = bridge(folders, &places, config.events_spool, &run_began);
     let desk = Desk::default();
     let finder = Arc::new(ForeignFinder { home });
     let processes = Arc::new(HostProcesses::new(
@@ -197,12 +197,12 @@ fn control(signals: Signals) -> ControlArgs {
 }
 
 /// The way to the bus; tried from now on.
-fn bridge(folders: &Folders, places: &Places, run_began: &Arc<Notify>) -> BridgeArgs {
+fn bridge(folders: &Folders, places: &Places, spool: usize, run_began: &Arc<Notify>) -> BridgeArgs {
     let (client, incoming) = connect_forever(options(folders, places));
     BridgeArgs {
         client,
         incoming: Arc::new(tokio::sync::Mutex::new(incoming)),
-        news: News::new(run_began.clone()),
+        news: News::with_room(spool, run_began.clone()),
         link: Arc::new(watch::Sender::new(Link::default())),
     }
 }

@@ -162,9 +162,21 @@ pub fn launcher_td<'a>(
         .with_property(NR_RUNNING, "Number of running plugins", "integer")
         .with_event(super::STARTED_EVENT, "Plugin started", id)
         .with_event(super::STOPPED_EVENT, "Plugin stopped", id)
-        .with_event(super::PLUGIN_EVENT, "Plugin in another phase", ("Change of phase", "object"))
-        .with_event(super::LIMIT_EVENT, "Limit exceeded", ("What was measured", "object"))
-        .with_event(super::LAUNCHER_EVENT, "Launcher", ("What became of it", "object"));
+        .with_event(
+            super::PLUGIN_EVENT,
+            "Plugin in another phase",
+            ("Change of phase", "object"),
+        )
+        .with_event(
+            super::LIMIT_EVENT,
+            "Limit exceeded",
+            ("What was measured", "object"),
+        )
+        .with_event(
+            super::LAUNCHER_EVENT,
+            "Launcher",
+            ("What became of it", "object"),
+        );
     plugins.into_iter().fold(td, |td, id| {
         td.with_property(&state_property(id), &format!("State of {id}"), "string")
     })

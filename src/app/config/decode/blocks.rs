@@ -1,9 +1,11 @@
-//! The blocks `creds restart start stop logs`, for all plugins and, but for `creds` and `start`, for single ones.
+//! The blocks `creds events restart start stop logs`, for all plugins and, but for the first two and `start`, for single
+//! ones.
 //!
 //! Invariant: a block is merged over what it is given: keys that it does not have stay as they were.
 
 use super::keys::{
-    OF_CREDS, OF_LOGS, OF_RESTART, OF_START, OF_STOP, OfCreds, OfLogs, OfRestart, OfStart, OfStop,
+    OF_CREDS, OF_EVENTS, OF_LOGS, OF_RESTART, OF_START, OF_STOP, OfCreds, OfEvents, OfLogs,
+    OfRestart, OfStart, OfStop,
 };
 use super::reader::{At, Reader, text_of};
 use crate::app::config::{CredsConfig, values};
@@ -12,6 +14,8 @@ use std::time::Duration;
 use supervision::policy::{LogPolicy, RestartMode, RestartPolicy, StartPolicy, StopPolicy};
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// Fewer events would be lost at every start of a core, more are a matter of memory (some hundred bytes each, 3 KiB at most).
+const EVENTS_SPOOL: RangeInclusive<u32> = 10..=100_000;
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A start that is given up sooner could not succeed: ready means alive after 100 ms.
@@ -83,6 +87,19 @@ impl Reader {
                     if let Some(parallel) = self.whole(&at, 0..=1000) {
                         into.parallel = usize::try_from(parallel).unwrap_or(into.parallel);
                     }
+                }
+            }
+        }
+    }
+
+    pub fn events(&mut self, at: &At<'_>, spool: &mut usize) {
+        for (key, at) in self.fields(at, &OF_EVENTS) {
+            match key {
+                OfEvents::Spool => {
+                    let read = self.whole(&at, EVENTS_SPOOL);
+                    *spool = read
+                        .and_then(|read| usize::try_from(read).ok())
+                        .unwrap_or(*spool);
                 }
             }
         }

@@ -35,6 +35,7 @@ pub enum Top {
     CreatePluginCred,
     Creds,
     Limits,
+    Events,
     LogLevel,
     Logs,
     LogToFile,
@@ -55,6 +56,7 @@ pub const TOP: Keys<Top> = Keys {
         ("corebin", Top::CoreBin),
         ("createPluginCred", Top::CreatePluginCred),
         ("creds", Top::Creds),
+        ("events", Top::Events),
         ("limits", Top::Limits),
         ("logLevel", Top::LogLevel),
         ("logplugins", Top::LogPlugins),
@@ -68,7 +70,7 @@ pub const TOP: Keys<Top> = Keys {
         ("start", Top::Start),
         ("stop", Top::Stop),
     ],
-    later: &["adopt", "events"],
+    later: &["adopt"],
 };
 
 /// Keys of one plugin.
@@ -234,6 +236,17 @@ pub enum OfStop {
 
 pub const OF_STOP: Keys<OfStop> = Keys {
     names: &[("grace", OfStop::Grace), ("signal", OfStop::Signal)],
+    later: &[],
+};
+
+/// Keys of block `events`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfEvents {
+    Spool,
+}
+
+pub const OF_EVENTS: Keys<OfEvents> = Keys {
+    names: &[("spool", OfEvents::Spool)],
     later: &[],
 };
 

@@ -58,6 +58,7 @@ impl Reader {
                     self.creds(&at, &mut config.creds);
                     creds = Some(at);
                 }
+                Top::Events => self.events(&at, &mut config.events_spool),
                 Top::Start => self.start(&at, &mut config.start),
                 Top::Stop => self.stop(&at, &mut config.stop),
                 Top::Logs => self.logs(&at, &mut config.logs),
