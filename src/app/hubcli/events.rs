@@ -4,13 +4,13 @@
 //! kept by the hub, so what is shown first is how things are now.
 
 use super::ask::Ask;
-use super::watch::Watch;
 use super::code::ExitCode;
 use super::exit::Failure;
 use super::messages::{lost, write};
 use super::say::{Said, escaped};
 use super::session::Session;
 use super::table::{Style, padded};
+use super::watch::Watch;
 use super::work::{self, View};
 use bus::client::Incoming;
 use bus::golang::decode;

@@ -109,6 +109,7 @@ fn at_restart(before: &Config, now: &Config) -> Vec<String> {
         logs,
         sampling: _,
         limits: _,
+        events_spool,
         plugins: _,
     } = before;
     let CredsConfig {
@@ -132,6 +133,7 @@ fn at_restart(before: &Config, now: &Config) -> Vec<String> {
         ("creds.certDays", *cert_days != now.creds.cert_days),
         ("creds.clientCert", *client_cert != now.creds.client_cert),
         ("creds.renewAt", !renews_alike),
+        ("events.spool", *events_spool != now.events_spool),
         ("logLevel", *log_level != now.log_level),
         ("logplugins", *log_plugins != now.log_plugins),
         ("logs (of launcher.log)", *logs != now.logs),
