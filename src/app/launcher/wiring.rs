@@ -124,8 +124,7 @@ pub(super) async fn wire(
     let home = folders.home.clone();
     let host = os::Host::start(os::HostConfig { home: home.clone() })?;
     let places = Places::of(settings, config)?;
-    let run_began = Arc::new(Notify::new());
-    let bridge = bridge(folders, &places, config.events_spool, &run_began);
+    let (bridge, run_began) = bridge(folders, &places, config.events_spool);
     let desk = Desk::default();
     let finder = Arc::new(ForeignFinder { home });
     let processes = Arc::new(HostProcesses::new(
@@ -196,15 +195,17 @@ fn control(signals: Signals) -> ControlArgs {
     }
 }
 
-/// The way to the bus; tried from now on.
-fn bridge(folders: &Folders, places: &Places, spool: usize, run_began: &Arc<Notify>) -> BridgeArgs {
+/// The way to the bus, tried from now on; it comes with the bell that rings for each run.
+fn bridge(folders: &Folders, places: &Places, spool: usize) -> (BridgeArgs, Arc<Notify>) {
     let (client, incoming) = connect_forever(options(folders, places));
-    BridgeArgs {
+    let run_began = Arc::new(Notify::new());
+    let bridge = BridgeArgs {
         client,
         incoming: Arc::new(tokio::sync::Mutex::new(incoming)),
         news: News::with_room(spool, run_began.clone()),
         link: Arc::new(watch::Sender::new(Link::default())),
-    }
+    };
+    (bridge, run_began)
 }
 
 /// The accounts of the bus, which our own login may see.
