@@ -17,8 +17,8 @@ mod say;
 mod secret;
 mod session;
 mod table;
-mod way;
 mod watch;
+mod way;
 mod why;
 mod work;
 
