@@ -28,6 +28,8 @@ pub mod pidfd;
 mod process;
 pub mod readable;
 mod run;
+mod said;
+mod sender;
 mod settle;
 mod spawn;
 mod spawn_error;

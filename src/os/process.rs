@@ -8,6 +8,8 @@ use crate::host::Shared;
 use crate::marker::Marker;
 use crate::pidfd;
 use crate::run::{Run, Stage};
+use crate::sender::Sender;
+use crate::table::{self, Marks};
 use crate::tree::{Delivered, SignalError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,6 +147,37 @@ impl Process {
             start_ticks: seen.start_ticks,
         }));
         members
+    }
+
+    /// Whether a message came from this tree. Of a sender that is gone when it is asked that is known only where the run
+    /// has a cgroup of its own and the kernel keeps who he was (Linux 6.17); otherwise he is not believed.
+    #[must_use]
+    pub fn sent(&self, sender: &Sender) -> bool {
+        let gone = match *self.run.stage.borrow() {
+            Stage::Running | Stage::MainEnded(_) => false,
+            Stage::Gone(_) => true,
+        };
+        !gone && self.is_kin(sender)
+    }
+
+    fn is_kin(&self, sender: &Sender) -> bool {
+        // The main process is not reaped, so its number is its own, and its group's.
+        let Some(stat) = sender.stat() else {
+            return false;
+        };
+        if sender.pid() == self.run.pid || stat.pgrp == self.run.pid {
+            return true;
+        }
+        let marked = match table::marks(sender.pid()) {
+            Ok(Marks::Run { marker, .. }) => marker == self.run.marker,
+            Ok(Marks::None | Marks::Empty | Marks::Hidden) | Err(_) => false,
+        };
+        let kin = marked
+            || self
+                .members()
+                .iter()
+                .any(|member| member.pid == sender.pid());
+        kin && sender.is_there()
     }
 
     /// The numbers of [`Process::members`]; for showing and sampling.

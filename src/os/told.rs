@@ -1,9 +1,13 @@
-//! What a program tells of itself: the other end of `NOTIFY_SOCKET` (spec §3).
+//! What a program tells of itself: the other end of `NOTIFY_SOCKET` (spec §3, sd_notify(3)).
 //!
-//! Invariants: only who belongs to the program's tree is believed; descriptors that are sent along are closed at once,
-//! which is the answer to `BARRIER=1`; the socket's file goes with its owner.
+//! Invariants: only who belongs to the program's tree is believed; descriptors that are sent along are closed once the
+//! message was judged, which is the answer to `BARRIER=1`; the socket's file goes with its owner.
+
+pub use crate::said::{Doing, STATUS_BYTES, Said};
+pub use crate::sender::Sender;
 
 use crate::readable::Readable;
+use crate::sender;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::fs::Permissions;
 use std::io;
@@ -12,12 +16,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-/// As much of a message as is read; systemd takes as much.
+/// As much of a message as is read; systemd takes as much. A longer one is not understood, as there.
 const MESSAGE: usize = 4096;
-/// Room for the sender's credentials and the 253 descriptors that the kernel sends at most, in words.
+/// Room for the sender's credentials, his pidfd and the 253 descriptors that the kernel sends at most, in words.
 const CONTROL: usize = 160;
-/// The line by which a program says that it is ready.
-const READY: &[u8] = b"READY=1";
 
 /// A socket on which one run tells of itself.
 #[derive(Debug)]
@@ -25,6 +27,18 @@ pub struct NotifySocket {
     socket: UnixDatagram,
     watched: Readable,
     path: PathBuf,
+}
+
+/// A message that came.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Of the program's tree; perhaps nothing that means something here.
+    Said(Said),
+    /// Of somebody else, or of somebody of whom it cannot be told any more: it was not believed.
+    Stranger {
+        /// The sender's number; 0 = the kernel did not say.
+        pid: i32,
+    },
 }
 
 impl NotifySocket {
@@ -39,6 +53,7 @@ impl NotifySocket {
         std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
         socket.set_nonblocking(true)?;
         setsockopt(&socket, sockopt::PassCred, &true)?;
+        sender::ask_for_pidfds(socket.as_fd());
         let watched = Readable::new(socket.try_clone()?.into())?;
         std::mem::forget(bound);
         Ok(NotifySocket {
@@ -54,26 +69,21 @@ impl NotifySocket {
         &self.path
     }
 
-    /// Waits for the next message; tells whether it says that the program is ready and `belongs` says that its sender,
-    /// a process number, is of the program's tree.
+    /// Waits for the next message, and takes it in when `belongs` says that its sender is of the program's tree.
     ///
     /// # Errors
     /// When the socket cannot be read.
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub async fn says_ready(&self, belongs: impl Fn(i32) -> bool) -> io::Result<bool> {
-        let mut text = [0; MESSAGE];
-        let (length, sender) = self
-            .watched
-            .next(|| receive(self.socket.as_fd(), &mut text))
-            .await?;
-        let said = text
-            .get(..length)
-            .unwrap_or_default()
-            .split(|byte| *byte == b'\n')
-            .any(|line| line == READY);
-        Ok(said && sender.is_some_and(belongs))
+    pub async fn next(&self, belongs: impl Fn(&Sender) -> bool) -> io::Result<Heard> {
+        let message = self.watched.next(|| receive(self.socket.as_fd())).await?;
+        // Whoever waits for its barrier is there until the message is dropped.
+        Ok(match &message.sender {
+            Some(sender) if belongs(sender) => Heard::Said(Said::read(&message.text)),
+            Some(sender) => Heard::Stranger { pid: sender.pid() },
+            None => Heard::Stranger { pid: 0 },
+        })
     }
 }
 
@@ -93,8 +103,18 @@ impl Drop for Bound {
     }
 }
 
-/// One message: its length and the number of the process that sent it; none when there is no message.
-fn receive(socket: BorrowedFd<'_>, text: &mut [u8]) -> io::Result<Option<(usize, Option<i32>)>> {
+/// As it came.
+struct Message {
+    /// Empty when it was longer than is read.
+    text: Vec<u8>,
+    sender: Option<Sender>,
+    /// What was sent along, to be closed.
+    _passengers: Vec<OwnedFd>,
+}
+
+/// One message; none when there is none.
+fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Message>> {
+    let mut text = [0_u8; MESSAGE];
     let mut control = [0_u64; CONTROL];
     let mut part = libc::iovec {
         iov_base: text.as_mut_ptr().cast(),
@@ -118,12 +138,19 @@ fn receive(socket: BorrowedFd<'_>, text: &mut [u8]) -> io::Result<Option<(usize,
             Err(error)
         };
     };
-    Ok(Some((length, sender_of(&header))))
+    let (sender, _passengers) = control_of(&header);
+    let whole = header.msg_flags & libc::MSG_TRUNC == 0;
+    let text = text.get(..length).filter(|_| whole).unwrap_or_default();
+    Ok(Some(Message {
+        text: text.to_vec(),
+        sender,
+        _passengers,
+    }))
 }
 
-/// Who sent it; closes the descriptors that came along.
-fn sender_of(header: &libc::msghdr) -> Option<i32> {
-    let mut sender = None;
+/// Who sent it, and the descriptors that came along.
+fn control_of(header: &libc::msghdr) -> (Option<Sender>, Vec<OwnedFd>) {
+    let (mut pid, mut pidfd, mut passengers) = (None, None, Vec::new());
     // SAFETY: the kernel has filled the header's control buffer and set its length, which these macros walk within.
     let mut part = unsafe { libc::CMSG_FIRSTHDR(header) };
     while !part.is_null() {
@@ -135,18 +162,25 @@ fn sender_of(header: &libc::msghdr) -> Option<i32> {
             (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) => {
                 // SAFETY: data of that type is a ucred, wherever it is aligned.
                 let who = unsafe { data.cast::<libc::ucred>().read_unaligned() };
-                sender = Some(who.pid);
+                pid = Some(who.pid);
             }
-            (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+            (libc::SOL_SOCKET, kind @ (libc::SCM_RIGHTS | sender::SCM_PIDFD)) => {
                 // SAFETY: only computes a length.
                 let before = unsafe { libc::CMSG_LEN(0) } as usize;
                 let count = head.cmsg_len.saturating_sub(before) / size_of::<libc::c_int>();
                 for index in 0..count {
-                    // SAFETY: data of that type is so many descriptors, which are ours and nobody else's.
-                    drop(unsafe {
-                        let fd = data.cast::<libc::c_int>().add(index).read_unaligned();
-                        OwnedFd::from_raw_fd(fd)
-                    });
+                    // SAFETY: data of these types is so many numbers.
+                    let fd = unsafe { data.cast::<libc::c_int>().add(index).read_unaligned() };
+                    if fd < 0 {
+                        continue;
+                    }
+                    // SAFETY: these are open descriptors, which are ours and nobody else's.
+                    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                    if kind == sender::SCM_PIDFD {
+                        pidfd = Some(fd);
+                    } else {
+                        passengers.push(fd);
+                    }
                 }
             }
             _ => {}
@@ -154,7 +188,7 @@ fn sender_of(header: &libc::msghdr) -> Option<i32> {
         // SAFETY: as for the first.
         part = unsafe { libc::CMSG_NXTHDR(header, part) };
     }
-    sender
+    (pid.map(|pid| Sender::new(pid, pidfd)), passengers)
 }
 
 #[cfg(test)]
@@ -167,27 +201,36 @@ mod tests {
         nix::unistd::getpid().as_raw()
     }
 
+    /// The next message, when everybody is believed.
+    async fn said(socket: &NotifySocket) -> Said {
+        match socket.next(|_| true).await.unwrap() {
+            Heard::Said(said) => said,
+            Heard::Stranger { pid } => panic!("{pid} is no stranger"),
+        }
+    }
+
     #[tokio::test]
-    async fn only_the_own_tree_is_believed() {
+    async fn only_who_belongs_is_believed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.1");
         let socket = NotifySocket::bind(&path).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let program = UnixDatagram::unbound().unwrap();
-        let is_own = |pid| pid == own();
-        for (text, belongs, ready) in [
-            ("STATUS=x\nREADY=1\n", true, true),
-            ("READY=1", true, true),
-            ("READY=1", false, false),
-            ("READY=10\nXREADY=1", true, false),
-            ("", true, false),
+        for (text, ready) in [
+            ("STATUS=x\nREADY=1\n", true),
+            ("READY=1", true),
+            ("READY=10\nXREADY=1", false),
+            ("", false),
+            (&format!("READY=1\nSTATUS={}", "x".repeat(MESSAGE)), false),
         ] {
             program.send_to(text.as_bytes(), &path).unwrap();
-            let said = socket.says_ready(|pid| is_own(pid) && belongs).await;
-            assert_eq!(said.unwrap(), ready, "{text:?}");
+            assert_eq!(said(&socket).await.ready, ready, "{text:?}");
         }
-        let silent = socket.says_ready(|_| true);
+        program.send_to(b"READY=1", &path).unwrap();
+        let heard = socket.next(|sender| sender.pid() != own()).await.unwrap();
+        assert_eq!(heard, Heard::Stranger { pid: own() });
+        let silent = socket.next(|_| true);
         let waited = tokio::time::timeout(Duration::from_millis(20), silent).await;
         assert!(waited.is_err(), "nothing came");
         drop(socket);
@@ -253,8 +296,8 @@ mod tests {
             crate::testing::Helper::start_with("told::tests::program", folder.path(), |command| {
                 command.env("NOTIFY_SOCKET", &path);
             });
-        assert!(socket.says_ready(|pid| pid != own()).await.unwrap());
-        assert!(!socket.says_ready(|_| true).await.unwrap());
+        assert!(said(&socket).await.ready);
+        assert_eq!(said(&socket).await, Said::default());
         helper.succeeds().await;
     }
 }
