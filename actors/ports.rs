@@ -198,8 +198,9 @@ pub trait Child: Send + Sync {
     fn tree_ended(&self) -> BoxFuture<ExitStatus>;
     /// Whether that is so already; cheap.
     fn tree_is_gone(&self) -> bool;
-    /// Completes when it has told that it is ready; none when it is not listened to.
-    fn told_ready(&self) -> Option<BoxFuture<()>> {
+    /// Waits for what it tells of itself, or others of it, and takes it; what nobody asked for in time is one with what
+    /// comes later. None when it is not listened to. Dropped, it takes nothing.
+    fn told(&self) -> Option<BoxFuture<os::told::Said>> {
         None
     }
     /// Sends SIGCONT and the signal to the whole tree. The error is for the log.

@@ -57,6 +57,8 @@ pub struct View {
     pub last_fault: Option<Fault>,
     /// The last lines of the newest run that is over, at most 20, oldest first.
     pub tail: Vec<String>,
+    /// What it says of itself by `NOTIFY_SOCKET`; at most some 270 bytes, not escaped; empty when it says nothing.
+    pub notified: String,
     /// When the newest run began, by the monotonic clock; none = never.
     pub started: Option<MonoTime>,
     /// What it uses; zeros while nothing lives, none while that is not measured.

@@ -2,17 +2,18 @@
 
 use super::evidence::Evidence;
 use super::streams::Fifos;
+use super::told::Tidings;
 use crate::desk::Desk;
 use crate::memory::LiveRuns;
 use crate::ports::{BoxFuture, Case, Child};
 use crate::words::in_words;
 use logs::RunLog;
+use os::told::Said;
 use os::{Member, Process};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::{ExitStatus, PluginId, Run};
-use tokio::sync::watch;
 
 /// A run on this machine. When it is dropped after its tree is gone, so are its FIFOs and its record; before, they stay
 /// for the launcher's successor.
@@ -22,8 +23,8 @@ pub(super) struct HostChild {
     /// Where evidence is kept.
     pub(super) logs: PathBuf,
     pub(super) process: Arc<Process>,
-    /// Turns true when it has told that it is ready; none where nobody listens.
-    pub(super) told: Option<watch::Receiver<bool>>,
+    /// What it tells of itself; none where nobody listens.
+    pub(super) told: Option<Arc<Tidings>>,
     pub(super) log: RunLog,
     pub(super) fifos: Fifos,
     pub(super) live: Arc<LiveRuns>,
@@ -49,14 +50,9 @@ impl Child for HostChild {
         self.process.tree_is_gone()
     }
 
-    fn told_ready(&self) -> Option<BoxFuture<()>> {
-        let mut told = self.told.clone()?;
-        Some(Box::pin(async move {
-            if told.wait_for(|told| *told).await.is_err() {
-                // The run is over, or cannot be listened to.
-                std::future::pending().await
-            }
-        }))
+    fn told(&self) -> Option<BoxFuture<Said>> {
+        let tidings = self.told.clone()?;
+        Some(Box::pin(async move { tidings.next().await }))
     }
 
     fn signal(&self, signal: i32) -> Result<(), String> {

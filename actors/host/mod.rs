@@ -24,22 +24,22 @@ pub use streams::{Attached, OutputPlan};
 
 use crate::desk::Desk;
 use crate::memory::{LiveRun, LiveRuns};
-use crate::ports::{BoxFuture, Child, Kind, Launch, Processes, Teller};
+use crate::ports::{BoxFuture, Child, Kind, Launch, Processes};
 use crate::prepare::MakeReady;
 use crate::words::in_words;
 use child::HostChild;
 use logs::{OpenRun, Plane, RunLog};
-use os::told::NotifySocket;
 use os::{Host, Marker, SpawnSpec};
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streams::{Fifos, Layout, Pipes};
 use supervision::lifecycle::SpawnFailure;
 use supervision::{PluginId, Run};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 /// Tells by which URL the launcher reaches the bus; `None` = by none so far.
 pub type ServerUrl = Arc<dyn Fn() -> Option<String> + Send + Sync>;
@@ -223,23 +223,27 @@ impl Inner {
             stderr,
             fifos,
         } = self.pipes(&launch.id).await.map_err(SpawnFailure::Failed)?;
+        let ear = told::Ear::open(
+            &launch.plan.teller,
+            &self.config.notify,
+            &marker.to_string(),
+        );
+        let ear = ear.map_err(SpawnFailure::Failed)?;
         let log = self.plane.open(OpenRun {
             id: launch.id.clone(),
             run: launch.run,
             policy: launch.plan.logs,
             to_file: self.config.output.to_file,
             streams,
+            awaited: ear.as_ref().and_then(told::Ear::awaited),
         });
         let log = log.map_err(|error| SpawnFailure::Failed(in_words(&error)))?;
-        let notify = self
-            .notify_socket(&launch, &marker)
-            .map_err(SpawnFailure::Failed)?;
         let spec = SpawnSpec {
             marker: marker.clone(),
             path: launch.file.path.clone(),
             argv0: self.argv0(&launch),
             args: launch.plan.args.iter().map(OsString::from).collect(),
-            env: self.environment(&launch, notify.as_ref()),
+            env: self.environment(&launch, ear.as_ref().and_then(told::Ear::path)),
             cwd: match &launch.plan.cwd {
                 Some(cwd) => self.config.home.join(cwd),
                 None => self.config.home.clone(),
@@ -250,23 +254,8 @@ impl Inner {
         let starting = self.host.spawn(spec);
         drop(launch.turn.take());
         let process = starting.await?;
-        let told = notify.map(|socket| told::listen(socket, process.clone()));
+        let told = ear.map(|ear| ear.listen(process.clone()));
         Ok(self.begun(&launch, &marker, process, told, (log, fifos)))
-    }
-
-    /// Where a run that tells by itself that it is ready does so.
-    fn notify_socket(
-        &self,
-        launch: &Launch,
-        marker: &Marker,
-    ) -> Result<Option<NotifySocket>, String> {
-        match launch.plan.teller {
-            Teller::Started | Teller::Login | Teller::Log(_) | Teller::Connect(_) => Ok(None),
-            Teller::Itself => {
-                // In the run folder, which lies in memory where the system says so, and for few: it may be made here.
-                told::bind(&self.config.notify, &marker.to_string()).map(Some)
-            }
-        }
     }
 
     /// From here on nothing fails and nothing waits.
@@ -275,7 +264,7 @@ impl Inner {
         launch: &Launch,
         marker: &Marker,
         process: Arc<os::Process>,
-        told: Option<watch::Receiver<bool>>,
+        told: Option<Arc<told::Tidings>>,
         (log, fifos): (RunLog, Fifos),
     ) -> Arc<dyn Child> {
         log.started(process.pid());
@@ -319,11 +308,7 @@ impl Inner {
         }
     }
 
-    fn environment(
-        &self,
-        launch: &Launch,
-        notify: Option<&NotifySocket>,
-    ) -> Vec<(OsString, OsString)> {
+    fn environment(&self, launch: &Launch, notify: Option<&Path>) -> Vec<(OsString, OsString)> {
         let file = launch.env_file.iter().map(|(name, value)| (name, value));
         let own = file.chain(&launch.plan.env);
         let server = (self.config.server)();
@@ -332,7 +317,7 @@ impl Inner {
             own,
             &self.config.log_level,
             server.as_deref(),
-            notify.map(NotifySocket::path),
+            notify,
         )
     }
 }

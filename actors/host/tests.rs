@@ -1,7 +1,8 @@
 use super::*;
-use crate::ports::{FileFacts, OnCoreRestart, Plan, Teller};
+use crate::ports::{ConnectTarget, FileFacts, OnCoreRestart, Plan, Teller};
 use logs::PlaneConfig;
 use os::HostConfig;
+use os::told::Said;
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
@@ -353,9 +354,112 @@ async fn a_run_that_tells_that_it_is_ready_is_heard() {
         entries.unwrap().count()
     };
     assert_eq!(sockets(), 1);
-    let told = child.told_ready().unwrap();
-    tokio::time::timeout(PATIENCE, told).await.unwrap();
+    heard(&child, |said| said.ready).await;
     child.kill().unwrap();
     child.tree_ended().await;
     until("its socket is removed", || sockets() == 0).await;
+}
+
+/// Waits until a run has told something like that; everything before it is forgotten.
+async fn heard(child: &Arc<dyn Child>, wanted: impl Fn(&Said) -> bool) -> Said {
+    let hearing = async {
+        loop {
+            let said = child.told().expect("it is listened to").await;
+            if wanted(&said) {
+                return said;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, hearing).await.expect("told")
+}
+
+/// A run of a script that is listened to in a way.
+async fn listened(world: &World, script: &str, teller: Teller) -> Arc<dyn Child> {
+    let mut launch = launch("east", &world.script("prog", script));
+    launch.plan.teller = teller;
+    world.processes.spawn(launch).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_real_systemd_notify_is_understood() {
+    let found = std::process::Command::new("systemd-notify")
+        .arg("--version")
+        .output();
+    if found.is_err() {
+        println!("skipped the_real_systemd_notify_is_understood: there is no systemd-notify");
+        return;
+    }
+    let world = World::new();
+    let script = "systemd-notify --ready --status='all is well' && echo answered; exec sleep 600";
+    let child = listened(&world, script, Teller::Itself).await;
+    let said = heard(&child, |said| said.ready).await;
+    assert_eq!(said.status.as_deref(), Some("all is well"));
+    // It waits for the answer to its barrier, and complains when there is none.
+    until("its barrier is answered", || {
+        world.log("east.log").contains("answered")
+    })
+    .await;
+    child.kill().unwrap();
+}
+
+#[tokio::test]
+async fn who_is_not_of_the_tree_is_not_believed_and_a_flood_is_borne() {
+    let world = World::new();
+    let child = listened(&world, "exec sleep 600", Teller::Itself).await;
+    let entries = std::fs::read_dir(world.dir.path().join("notify")).unwrap();
+    let path = entries.map(|entry| entry.unwrap().path()).next().unwrap();
+    let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    // We are its parent, but not of its tree; each is taken in, as otherwise there would soon be no room.
+    let flood = tokio::task::spawn_blocking(move || {
+        for _ in 0..250 {
+            socket.send_to(b"READY=1\nSTATUS=mine", &path).unwrap();
+        }
+    });
+    tokio::time::timeout(PATIENCE, flood)
+        .await
+        .unwrap()
+        .unwrap();
+    let told = tokio::time::timeout(Duration::from_millis(50), child.told().unwrap()).await;
+    assert!(told.is_err(), "{told:?}");
+    child.kill().unwrap();
+}
+
+#[tokio::test]
+async fn a_line_tells_that_it_is_ready_also_without_a_log() {
+    let mut world = World::new();
+    for to_file in [true, false] {
+        Arc::get_mut(&mut world.processes.inner)
+            .unwrap()
+            .config
+            .output
+            .to_file = to_file;
+        let pattern = logs::LinePattern::new("^listening on [0-9]+$").unwrap();
+        let script = "echo not listening on 1; sleep 0.05; echo listening on 80; exec sleep 600";
+        let child = listened(&world, script, Teller::Log(pattern)).await;
+        assert!(heard(&child, |said| said.ready).await.ready);
+        child.kill().unwrap();
+        child.tree_ended().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_tells_that_it_is_ready() {
+    let world = World::new();
+    let path = world.dir.path().join("its.sock");
+    let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = tcp.local_addr().unwrap().port();
+    let (host, unix) = ("127.0.0.1".to_owned(), ConnectTarget::Unix(path.clone()));
+    for target in [ConnectTarget::Tcp { host, port }, unix] {
+        let child = listened(&world, "exec sleep 600", Teller::Connect(target.clone())).await;
+        if let ConnectTarget::Unix(path) = &target {
+            let told = tokio::time::timeout(Duration::from_millis(50), child.told().unwrap()).await;
+            assert!(told.is_err(), "there is nobody yet");
+            let _listener = tokio::net::UnixListener::bind(path).unwrap();
+            assert!(heard(&child, |said| said.ready).await.ready);
+        } else {
+            assert!(heard(&child, |said| said.ready).await.ready);
+        }
+        child.kill().unwrap();
+        child.tree_ended().await;
+    }
 }

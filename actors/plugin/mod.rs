@@ -165,6 +165,7 @@ impl PluginState {
 
     /// Takes in what was posted, shows the result, answers who waits, arms the timer.
     fn settle(&mut self, myself: &ActorRef<PluginMessage>) {
+        self.seat.looks();
         while let Some(event) = self.seat.take_posted() {
             self.apply(event);
         }

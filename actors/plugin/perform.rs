@@ -6,7 +6,7 @@
 use super::{PluginState, Watched, fact_of, look_of};
 use crate::message::PluginMessage;
 use crate::ports::{Child, Happening, Launch, Preparation};
-use crate::seat::Seat;
+use crate::seat::{Notified, Seat};
 use crate::view::LastExit;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -66,6 +66,7 @@ impl PluginState {
         let launch = {
             let mut state = seat.state();
             state.spawner_said = None;
+            state.notified = Notified::default();
             state.spawner_asked = run;
             state.file.clone().map(|file| Launch {
                 id: seat.id.clone(),
@@ -243,15 +244,7 @@ impl Drop for Promise {
 
 /// Posts to the seat what becomes of a child; runs until its tree is gone.
 pub(super) fn watch(seat: Arc<Seat>, run: Run, child: Arc<dyn Child>) {
-    if let Some(told) = child.told_ready() {
-        let (seat, child) = (seat.clone(), child.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = told => seat.post(Event::Ready { run }),
-                _ = child.tree_ended() => {}
-            }
-        });
-    }
+    tokio::spawn(hear(seat.clone(), run, child.clone()));
     tokio::spawn(async move {
         let status = child.main_ended().await;
         if !child.tree_is_gone() {
@@ -260,4 +253,16 @@ pub(super) fn watch(seat: Arc<Seat>, run: Run, child: Arc<dyn Child>) {
         let status = child.tree_ended().await;
         seat.post(Event::TreeEnded { run, status });
     });
+}
+
+/// Takes what a run tells to its seat, until its tree is gone.
+async fn hear(seat: Arc<Seat>, run: Run, child: Arc<dyn Child>) {
+    while let Some(told) = child.told() {
+        tokio::select! {
+            // Its last words count.
+            biased;
+            said = told => seat.take_in(run, said),
+            _ = child.tree_ended() => return,
+        }
+    }
 }

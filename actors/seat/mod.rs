@@ -5,7 +5,10 @@
 //! - the lock on a seat is held for one step at most, never across an await;
 //! - the view is replaced as a whole, before any reply that speaks of it (architecture §2).
 
+mod notified;
 mod recall;
+
+pub(crate) use notified::Notified;
 
 use crate::message::PluginMessage;
 use crate::outbox::Outbox;
@@ -15,6 +18,7 @@ use crate::turn::Turn;
 use crate::view::{LastExit, View};
 use ractor::ActorRef;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use supervision::hand::Setting;
 use supervision::lifecycle::{Effect, Event, Lifecycle};
@@ -64,6 +68,8 @@ pub(crate) struct SeatState {
     pub(crate) watched: Watched,
     /// What it has to tell the bus.
     pub(crate) outbox: Outbox,
+    /// What the newest run says of itself.
+    pub(crate) notified: Notified,
 }
 
 /// A plugin's place: outlives its actor.
@@ -80,6 +86,8 @@ pub struct Seat {
     turn: Mutex<Option<Turn>>,
     /// What is to be there for the next launcher goes here; nowhere until [`Seat::recall`].
     memory: OnceLock<Arc<dyn Memory>>,
+    /// The actor was told that a run has told something, and has not looked yet.
+    nudged: AtomicBool,
 }
 
 /// Who runs a seat.
@@ -139,6 +147,7 @@ impl Seat {
             usage: None,
             watched: Watched::default(),
             outbox: Outbox::default(),
+            notified: Notified::default(),
         };
         let view = watch::Sender::new(Arc::new(state.view(&id, kind, 0)));
         Arc::new(Seat {
@@ -151,6 +160,7 @@ impl Seat {
             standing: RwLock::new(Standing::Vacant),
             turn: Mutex::new(None),
             memory: OnceLock::new(),
+            nudged: AtomicBool::new(false),
         })
     }
 
@@ -367,6 +377,11 @@ impl SeatState {
             last_fault: self.last_fault.clone(),
             tail: self.tail.clone(),
             started: self.started,
+            notified: if self.child.is_some() {
+                self.notified.text()
+            } else {
+                String::new()
+            },
             usage: if self.child.is_some() {
                 self.usage
             } else {

@@ -19,6 +19,7 @@
 //!
 //! No runtime: plain threads, so that nothing of the control plane can delay a plugin's output and the other way round.
 
+mod awaited;
 mod disk;
 mod drain;
 mod escape;
@@ -37,6 +38,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use awaited::Awaited;
 pub use escape::{escape, escape_into};
 pub use own::OwnLog;
 pub use pattern::{LinePattern, PatternError};

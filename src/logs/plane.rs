@@ -1,12 +1,12 @@
 //! What the crate's users see: the plane, a run's log, the launcher's own log.
 
-use crate::OwnLog;
 use crate::disk::{Disk, RealDisk};
 use crate::drain::{Command, Commands, Drain, Stream};
 use crate::feed::{Feed, Pool};
 use crate::mirror::{self, LineMirror, Mirrors, Sink};
 use crate::tail::Tail;
 use crate::write::{Inbox, Writer};
+use crate::{Awaited, OwnLog};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::collections::HashMap;
 use std::fmt;
@@ -114,6 +114,8 @@ pub struct OpenRun {
     pub to_file: bool,
     /// One stream, or two (stdout and stderr).
     pub streams: Vec<StreamSpec>,
+    /// A line that somebody waits for; with or without a file.
+    pub awaited: Option<Awaited>,
 }
 
 /// All logs of a launcher: its threads and their queues. Clones are the same plane; with the last one the threads end, so
@@ -177,18 +179,29 @@ pub(crate) struct RunCore {
     pub(crate) run: Run,
     /// The way to its file, if it has one.
     pub(crate) feed: Option<Arc<Feed>>,
-    tail: Mutex<Tail>,
+    tail: Mutex<Noted>,
+}
+
+/// What is noted of output as it comes.
+#[derive(Debug)]
+struct Noted {
+    tail: Tail,
+    awaited: Option<Awaited>,
 }
 
 impl RunCore {
-    /// Keeps the last lines of what a stream says.
+    /// Keeps the last lines of what a stream says, and tells who waits for one of them.
     pub(crate) fn note(&self, stream: usize, bytes: &[u8]) {
-        lock(&self.tail).push(stream, bytes);
+        let mut noted = lock(&self.tail);
+        noted.tail.push(stream, bytes);
+        if let Some(awaited) = noted.awaited.take() {
+            noted.awaited = awaited.look(stream, bytes);
+        }
     }
 
     /// The last lines.
     pub(crate) fn lines(&self) -> Vec<String> {
-        lock(&self.tail).lines()
+        lock(&self.tail).tail.lines()
     }
 
     /// The run says nothing more.
@@ -261,6 +274,7 @@ impl Plane {
             policy,
             to_file,
             streams,
+            awaited,
         } = run;
         let count = streams.len();
         if !(1..=2).contains(&count) {
@@ -286,7 +300,10 @@ impl Plane {
         let core = Arc::new(RunCore {
             key: self.shared.next_key.fetch_add(1, Ordering::Relaxed),
             feed: to_file.then(|| self.feed(id.as_str(), policy)),
-            tail: Mutex::new(Tail::new(count)),
+            tail: Mutex::new(Noted {
+                tail: Tail::new(count),
+                awaited,
+            }),
             id,
             run,
         });

@@ -150,6 +150,7 @@ impl House {
 
     fn open_with(&self, id: &str, run: u64, policy: LogPolicy, streams: Vec<StreamSpec>) -> RunLog {
         let open = OpenRun {
+            awaited: None,
             id: PluginId::new(id).unwrap(),
             run: Run(run),
             policy,
@@ -611,6 +612,7 @@ fn a_hanging_terminal_holds_up_nobody_and_files_may_be_off() {
     let (read_end, mut pipe) = house.fifo();
     let mirror = Mirror::Stderr;
     let open = OpenRun {
+        awaited: None,
         id: PluginId::core(),
         run: Run(1),
         policy: NO_ROTATION,
