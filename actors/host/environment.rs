@@ -5,6 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use std::time::Duration;
 
 /// Variables by which systemd speaks to one process only.
 const NOT_FOR_PLUGINS: [&str; 6] = [
@@ -22,6 +23,8 @@ const LOG_LEVEL: &str = "LOGLEVEL";
 const SERVER: &str = "HIVEOT_SERVER";
 /// Where it is to tell that it is ready.
 const NOTIFY: &str = "NOTIFY_SOCKET";
+/// Within how many microseconds it is to give a sign of life.
+const WATCHDOG: &str = "WATCHDOG_USEC";
 
 /// What plugins inherit of the launcher's own environment.
 pub(super) fn inherited(
@@ -38,13 +41,22 @@ pub(super) fn environment<'a>(
     log_level: &str,
     server: Option<&str>,
     notify: Option<&Path>,
+    watchdog: Option<Duration>,
 ) -> Vec<(OsString, OsString)> {
     let own = own.map(|(name, value)| (name.into(), value.into()));
     let level = (LOG_LEVEL.into(), log_level.into());
     let server = server.map(|url| (SERVER.into(), url.into()));
     let mut all = inherited.to_vec();
     let notify = notify.map(|path| (NOTIFY.into(), path.into()));
-    all.extend(own.chain([level]).chain(server).chain(notify));
+    // Without WATCHDOG_PID it is meant for whoever reads it; the number is not known before there is a process.
+    let watchdog = watchdog.filter(|_| notify.is_some());
+    let watchdog = watchdog.map(|every| (WATCHDOG.into(), every.as_micros().to_string().into()));
+    all.extend(
+        own.chain([level])
+            .chain(server)
+            .chain(notify)
+            .chain(watchdog),
+    );
     all
 }
 
@@ -69,7 +81,7 @@ mod tests {
         let file = pairs(&[("A", "2"), ("B", "2")]);
         let plan = pairs(&[("B", "3"), ("HIVEOT_SERVER", "mine")]);
         let of_plugin = file.iter().chain(&plan).map(|(a, b)| (a, b));
-        let all = environment(&inherited, of_plugin, "info", Some("unix:///s"), None);
+        let all = environment(&inherited, of_plugin, "info", Some("unix:///s"), None, None);
         let last: BTreeMap<_, _> = all
             .iter()
             .map(|(a, b)| (a.to_str().unwrap(), b.to_str().unwrap()))

@@ -318,6 +318,7 @@ impl Inner {
             &self.config.log_level,
             server.as_deref(),
             notify,
+            launch.plan.rules.watchdog,
         )
     }
 }

@@ -74,8 +74,12 @@ impl Seat {
 
 /// What the lifecycle is to know of it, in order.
 fn facts(run: Run, said: &Said) -> impl Iterator<Item = Event> {
+    let extend = said.extend.map(|by| Event::Extend { run, by });
+    let every = said.every.map(|every| Event::WatchdogSet { run, every });
     let ready = said.ready.then_some(Event::Ready { run });
-    ready.into_iter()
+    let alive = said.alive.then_some(Event::Alive { run });
+    let tripped = said.tripped.then_some(Event::WatchdogTripped { run });
+    [extend, every, ready, alive, tripped].into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -95,5 +99,14 @@ mod tests {
         assert_eq!(tell(b"RELOADING=1"), "reloading: up");
         assert_eq!(tell(b"READY=1\nSTATUS="), "");
         assert_eq!(tell(b"STOPPING=1"), "stopping");
+        let run = Run(3);
+        let said = Said::read(b"WATCHDOG=1\nEXTEND_TIMEOUT_USEC=5\nREADY=1");
+        let by = Duration::from_micros(5);
+        let wanted = [
+            Event::Extend { run, by },
+            Event::Ready { run },
+            Event::Alive { run },
+        ];
+        assert_eq!(facts(run, &said).collect::<Vec<_>>(), wanted);
     }
 }

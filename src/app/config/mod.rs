@@ -234,6 +234,7 @@ impl Config {
 fn ready_rule(teller: &Teller) -> ReadyRule {
     match teller {
         Teller::Started => Rules::default().ready,
-        Teller::Login | Teller::Itself | Teller::Log(_) | Teller::Connect(_) => ReadyRule::Told,
+        Teller::Login => ReadyRule::ToldByBus,
+        Teller::Itself | Teller::Log(_) | Teller::Connect(_) => ReadyRule::Told,
     }
 }

@@ -396,7 +396,7 @@ fn each_kind_of_readiness_is_read() {
     for (name, teller, rule) in [
         ("a", Teller::Started, Rules::default().ready),
         ("b", Teller::Itself, ReadyRule::Told),
-        ("c", Teller::Login, ReadyRule::Told),
+        ("c", Teller::Login, ReadyRule::ToldByBus),
         ("d", Teller::Log(pattern), ReadyRule::Told),
         ("e", Teller::Connect(tcp), ReadyRule::Told),
         ("f", Teller::Connect(unix), ReadyRule::Told),

@@ -26,12 +26,14 @@ const ON_CORE_RESTART: [(&str, OnCoreRestart); 2] = [
 ];
 
 /// Variables that the launcher sets last, so that a value here would have no effect (spec §18).
-const OWN_VARIABLES: [&str; 5] = [
+const OWN_VARIABLES: [&str; 7] = [
     "HIVEOT_HOME",
     "HIVEOT_RUN",
     "HIVEOT_SERVER",
     "LOGLEVEL",
     "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
 ];
 
 impl Reader {
