@@ -202,9 +202,49 @@ fn room_way_out(errno: Errno) -> Option<&'static str> {
     }
 }
 
+/// For which machine a program was built (ELF `e_machine`), when not for this one.
+fn other_machine(path: &Path) -> Option<String> {
+    let mut header = [0; 20];
+    std::fs::File::open(path)
+        .and_then(|mut file| file.read_exact(&mut header))
+        .ok()?;
+    machine_of(&header).filter(|machine| machine != std::env::consts::ARCH)
+}
+
+/// The name of the machine in an ELF header, as [`std::env::consts::ARCH`] has it; none when it is no such header.
+fn machine_of(header: &[u8; 20]) -> Option<String> {
+    if !header.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let [.., low, high] = *header;
+    // Byte 5 tells the order of bytes.
+    let number = if header[5] == 2 {
+        u16::from_be_bytes([low, high])
+    } else {
+        u16::from_le_bytes([low, high])
+    };
+    Some(match number {
+        3 => "x86".to_owned(),
+        8 => "mips".to_owned(),
+        21 => "powerpc64".to_owned(),
+        22 => "s390x".to_owned(),
+        40 => "arm".to_owned(),
+        62 => "x86_64".to_owned(),
+        183 => "aarch64".to_owned(),
+        243 => "riscv64".to_owned(),
+        other => format!("a machine of another kind (ELF {other})"),
+    })
+}
+
 /// What a file that is there needs to be executed and does not have.
 fn needs(path: &Path, errno: Errno) -> Option<String> {
     if errno == Errno::ENOEXEC {
+        if let Some(machine) = other_machine(path) {
+            return Some(format!(
+                "it is a program for {machine}, and this machine is {}; install a build for this machine",
+                std::env::consts::ARCH
+            ));
+        }
         return Some(
             "it is neither a program for this machine nor a script whose first line names its interpreter, like \
              #!/bin/sh; install a build for this machine, or add that line"
@@ -263,6 +303,27 @@ pub(crate) fn interpreter_line(start: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_for_another_machine_is_known_by_its_header() {
+        let mut header = [0; 20];
+        assert_eq!(machine_of(&header), None);
+        header[..4].copy_from_slice(b"\x7fELF");
+        header[5] = 1;
+        header[18] = 183;
+        assert_eq!(machine_of(&header).as_deref(), Some("aarch64"));
+        header[5] = 2;
+        header[18..].copy_from_slice(&[0, 22]);
+        assert_eq!(machine_of(&header).as_deref(), Some("s390x"));
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("meter");
+        std::fs::write(&path, header).unwrap();
+        let needs = needs(&path, Errno::ENOEXEC).unwrap();
+        assert!(
+            needs.starts_with("it is a program for s390x, and this machine is "),
+            "{needs}"
+        );
+    }
 
     #[test]
     fn interpreters_are_read() {
