@@ -71,9 +71,10 @@ pub fn decode_request(line: &[u8]) -> Result<Request, LineError> {
         .iter()
         .find(|(short, _)| *short == asked.method)
         .map_or(asked.method.as_str(), |(_, method)| method);
-    let payload = match &asked.args {
-        Value::Null => b"{}".to_vec(),
-        args => golang::encode(args),
+    let payload = if asked.args.is_null() {
+        b"{}".to_vec()
+    } else {
+        golang::encode(&asked.args)
     };
     Ok(Request::decode(MANAGE, method, &payload)?)
 }
