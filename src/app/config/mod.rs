@@ -209,7 +209,11 @@ impl Config {
                 Teller::Connect(ConnectTarget::Unix(path)) => {
                     Teller::Connect(ConnectTarget::Unix(folders.in_home(path)?))
                 }
-                ready => ready.clone(),
+                ready @ (Teller::Started
+                | Teller::Login
+                | Teller::Itself
+                | Teller::Log(_)
+                | Teller::Connect(ConnectTarget::Tcp { .. })) => ready.clone(),
             },
         })
     }

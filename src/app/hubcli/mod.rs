@@ -100,9 +100,10 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
             let again = || session::Session::open(cli, &folders);
             return core::perform(way, *deed, name, &view, again).await;
         }
-        let said = match &command {
-            Command::Watch(wish) => events::show(&way, wish, &view).await,
-            other => work::perform(&way, other, &view).await,
+        let said = if let Command::Watch(wish) = &command {
+            events::show(&way, wish, &view).await
+        } else {
+            work::perform(&way, &command, &view).await
         };
         way.close().await;
         said
