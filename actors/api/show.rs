@@ -198,8 +198,14 @@ pub fn launcher(hub: &Hub) -> GetPluginReply {
                 .clone_into(&mut hint);
         }
     }
+    let degraded = hub.trouble().map(|trouble| format!("degraded: {trouble}"));
+    if let Some(degraded) = &degraded {
+        text = format!("{degraded}; {text}");
+    }
+    let no_bus = bus.map(|reason| format!("no bus: {reason}"));
     GetPluginReply {
         info: PluginInfo {
+            status: degraded.clone().unwrap_or_default(),
             name: hub.node.client_id.clone(),
             path: std::env::current_exe()
                 .unwrap_or_default()
@@ -210,9 +216,7 @@ pub fn launcher(hub: &Hub) -> GetPluginReply {
             phase: PhaseName::Running.as_str().to_owned(),
             wish: "up".to_owned(),
             enabled: true,
-            cause: bus
-                .map(|reason| format!("no bus: {reason}"))
-                .unwrap_or_default(),
+            cause: degraded.or(no_bus).unwrap_or_default(),
             node: hub.node.client_id.clone(),
             ..PluginInfo::default()
         },

@@ -196,6 +196,14 @@ fn a_file_that_does_not_load_under_live_plugins_is_replaced_by_the_last_good_one
     hub.pid("listed");
     hub.wait_log("launcher", "degraded: ");
     hub.wait_log("launcher", "launcher.yaml:1:1: autostrat");
+    for all in [&["why", "launcher"][..], &["why"]] {
+        let told = hub.ok(all);
+        assert!(told.contains("degraded: "), "{told}");
+        assert!(
+            told.contains("correct the file, then: hubcli reload"),
+            "{told}"
+        );
+    }
     hub.signal_launcher(15);
     assert_eq!(hub.ended().code(), Some(0));
     // Nothing lives now, so nothing is at stake.
