@@ -6,6 +6,7 @@
 )]
 
 mod certs;
+mod events;
 #[path = "../common/hub.rs"]
 #[expect(dead_code, reason = "each suite uses its part")]
 mod hub;
