@@ -296,10 +296,10 @@ mod tests {
     }
 
     fn text(told: &Told) -> &str {
-        match &told.what {
-            Happening::Launcher { text, .. } => text,
-            other => panic!("{other:?}"),
-        }
+        let Happening::Launcher { text, .. } = &told.what else {
+            panic!("{told:?}")
+        };
+        text
     }
 
     #[tokio::test]
