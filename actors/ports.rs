@@ -213,6 +213,10 @@ pub trait Child: Send + Sync {
     /// # Errors
     /// As [`Child::signal`].
     fn kill(&self) -> Result<(), String>;
+    /// How the processes of the tree are known.
+    fn tree(&self) -> os::cgroup::TreeKind {
+        os::cgroup::TreeKind::Group
+    }
     /// The processes of the tree, the main one first; for sampling.
     fn members(&self) -> Vec<os::Member>;
     /// Writes down what can be found out about the tree now, and gives the file (spec §10). The error is for the log. Once
@@ -231,6 +235,10 @@ pub trait Processes: Send + Sync + 'static {
     fn spawn(&self, launch: Launch) -> BoxFuture<Result<Arc<dyn Child>, SpawnFailure>>;
     /// Completes when a process that is not ours is gone.
     fn foreign_ended(&self, pid: i32) -> BoxFuture<()>;
+    /// How the processes of runs to come are known.
+    fn tree(&self) -> os::cgroup::TreeKind {
+        os::cgroup::TreeKind::Group
+    }
 }
 
 /// The auth service, as making credentials needs it (HP 1.16, 1.20). Error texts name the cause.

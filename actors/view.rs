@@ -3,6 +3,7 @@
 //! Invariant: plain data, a whole at one moment; whoever shows it asks nobody.
 
 use crate::ports::{FileFacts, Kind, Usage};
+use os::cgroup::TreeKind;
 use supervision::hand::Setting;
 use supervision::lifecycle::{PhaseName, Wish};
 use supervision::limits::Limits;
@@ -65,6 +66,8 @@ pub struct View {
     pub usage: Option<Usage>,
     /// What it may use.
     pub limits: Limits,
+    /// How the processes of its run are known; `Group` while there is none.
+    pub tree: TreeKind,
 }
 
 impl View {

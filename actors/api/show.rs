@@ -74,7 +74,13 @@ pub fn info(hub: &Hub, view: &View) -> PluginInfo {
         cpu_time_ms: known(shown.cpu_time_ms),
         peak_rss: known(shown.peak_rss_bytes),
         limits: limits(&view.limits),
-        tree: "group".to_owned(),
+        tree: if running {
+            view.tree
+        } else {
+            hub.ports.processes.tree()
+        }
+        .as_str()
+        .to_owned(),
         node: node.client_id.clone(),
     }
 }

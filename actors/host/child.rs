@@ -8,6 +8,7 @@ use crate::memory::LiveRuns;
 use crate::ports::{BoxFuture, Case, Child};
 use crate::words::in_words;
 use logs::RunLog;
+use os::cgroup::TreeKind;
 use os::told::Said;
 use os::{Member, Process};
 use std::path::PathBuf;
@@ -67,6 +68,10 @@ impl Child for HostChild {
             Ok(_reached) => Ok(()),
             Err(error) => Err(in_words(&error)),
         }
+    }
+
+    fn tree(&self) -> TreeKind {
+        self.process.tree()
     }
 
     fn members(&self) -> Vec<Member> {

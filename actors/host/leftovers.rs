@@ -6,7 +6,7 @@
 
 use crate::memory::{LiveRun, LiveRuns};
 use crate::words::in_words;
-use os::sweep::{Evidence, Leftover, Record, Sweep};
+use os::sweep::{Ended, Evidence, Leftover, Record, Sweep};
 use os::{Marker, Member};
 use std::fs::DirEntry;
 use std::os::unix::fs::FileTypeExt;
@@ -42,7 +42,7 @@ pub async fn end_leftovers(
         report(leftover, &recorded);
     }
     if !found.is_empty() {
-        let killed = sweep
+        let Ended { killed, stuck } = sweep
             .end(&found, signal, grace)
             .await
             .map_err(|error| in_words(&error))?;
@@ -50,6 +50,11 @@ pub async fn end_leftovers(
             "{} processes of a launcher before this one ended, {killed} of them by SIGKILL",
             found.len()
         );
+        if !stuck.is_empty() {
+            return Err(still_there(&stuck));
+        }
+    } else {
+        let _done = tokio::task::spawn_blocking(move || sweep.tidy()).await;
     }
     for run in &recorded {
         live.ended(&run.marker);
@@ -63,6 +68,17 @@ pub async fn end_leftovers(
     // A FIFO that stays is in nobody's way.
     let _ = tidying.await;
     Ok(found.into_iter().filter_map(mark_of).collect())
+}
+
+fn still_there(stuck: &[Leftover]) -> String {
+    let names = stuck
+        .iter()
+        .map(|one| format!("{} ({})", one.member.pid, one.comm));
+    format!(
+        "these processes of a launcher before this one are in uninterruptible sleep, and would be there twice: {}; look \
+         what disk or device does not answer, or start the machine anew",
+        names.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// How many processes of a launcher before this one still live; nothing is changed. Blocks.
@@ -81,7 +97,7 @@ pub fn count_leftovers(home: &Path, private: &Path) -> Result<usize, String> {
 fn mark_of(leftover: Leftover) -> Option<Marker> {
     match leftover.evidence {
         Evidence::Marked(marker) => Some(marker),
-        Evidence::Recorded | Evidence::HoldsFifo | Evidence::Related => None,
+        Evidence::Recorded | Evidence::InCgroup | Evidence::HoldsFifo | Evidence::Related => None,
     }
 }
 
@@ -92,6 +108,7 @@ fn record_of(run: &LiveRun) -> Record {
             start_ticks: run.start_ticks,
         },
         boot_id: run.boot_id.clone(),
+        cgroup: run.cgroup.clone(),
     }
 }
 
@@ -107,7 +124,7 @@ fn report(leftover: &Leftover, recorded: &[LiveRun]) {
             .iter()
             .find(|run| run.pid == member.pid)
             .map_or_else(String::new, |run| format!("{} run {}", run.id, run.run)),
-        Evidence::HoldsFifo | Evidence::Related => "a plugin".to_owned(),
+        Evidence::InCgroup | Evidence::HoldsFifo | Evidence::Related => "a plugin".to_owned(),
     };
     tracing::warn!(
         pid = member.pid,

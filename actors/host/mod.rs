@@ -29,11 +29,11 @@ use crate::prepare::MakeReady;
 use crate::words::in_words;
 use child::HostChild;
 use logs::{OpenRun, Plane, RunLog};
+use os::cgroup::{HardLimits, TreeKind};
 use os::{Host, Marker, SpawnSpec};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streams::{Fifos, Layout, Pipes};
@@ -81,6 +81,9 @@ struct Inner {
     inherited: Vec<(OsString, OsString)>,
     boot_id: String,
     starts: Semaphore,
+    tree: TreeKind,
+    /// What was said of limits that are not in force.
+    told: Mutex<HashSet<String>>,
     desk: Desk,
     maker: Arc<PipeMaker>,
 }
@@ -157,6 +160,7 @@ impl HostProcesses {
             );
             String::new()
         });
+        let tree = host.tree_mode().kind();
         let maker = PipeMaker {
             host: host.clone(),
             private: config.private.clone(),
@@ -174,6 +178,8 @@ impl HostProcesses {
                 inherited: environment::inherited(std::env::vars_os()),
                 boot_id,
                 starts: Semaphore::new(parallel),
+                tree,
+                told: Mutex::default(),
                 desk,
                 maker: Arc::new(maker),
             }),
@@ -186,7 +192,11 @@ impl HostProcesses {
     /// Cancel safe; it is done all the same.
     pub fn tidied(&self) -> impl Future<Output = ()> + Send + 'static {
         let unused = std::mem::take(&mut *self.inner.maker.lock());
-        self.inner.desk.leave(move || drop(unused));
+        let host = self.inner.host.clone();
+        self.inner.desk.leave(move || {
+            drop(unused);
+            host.tidy();
+        });
         self.inner.desk.emptied()
     }
 
@@ -205,6 +215,10 @@ impl Processes for HostProcesses {
 
     fn foreign_ended(&self, pid: i32) -> BoxFuture<()> {
         Box::pin(foreign::ended(pid))
+    }
+
+    fn tree(&self) -> TreeKind {
+        self.inner.tree
     }
 }
 
@@ -250,12 +264,24 @@ impl Inner {
             },
             stdout,
             stderr,
+            limits: HardLimits::default(),
         };
         let starting = self.host.spawn(spec);
         drop(launch.turn.take());
         let process = starting.await?;
         let told = ear.map(|ear| ear.listen(process.clone()));
         Ok(self.begun(&launch, &marker, process, told, (log, fifos)))
+    }
+
+    /// Names the hard limits that are not in force, each once.
+    fn name_refused_limits(&self, id: &PluginId, process: &os::Process) {
+        for refused in process.refused_limits() {
+            let text = format!("{id}: {refused}");
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.insert(text.clone()) {
+                tracing::warn!("{text}");
+            }
+        }
     }
 
     /// From here on nothing fails and nothing waits.
@@ -268,6 +294,7 @@ impl Inner {
         (log, fifos): (RunLog, Fifos),
     ) -> Arc<dyn Child> {
         log.started(process.pid());
+        self.name_refused_limits(&launch.id, &process);
         let main = process.main();
         self.live.began(LiveRun {
             id: launch.id.clone(),
@@ -277,6 +304,7 @@ impl Inner {
             start_ticks: main.start_ticks,
             boot_id: self.boot_id.clone(),
             fifos: fifos.paths.clone(),
+            cgroup: process.cgroup().map(Path::to_owned),
         });
         Arc::new(HostChild {
             id: launch.id.clone(),

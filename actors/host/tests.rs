@@ -2,6 +2,7 @@ use super::*;
 use crate::ports::{ConnectTarget, FileFacts, OnCoreRestart, Plan, Teller};
 use logs::PlaneConfig;
 use os::HostConfig;
+use os::cgroup::CgroupUse;
 use os::told::Said;
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -27,7 +28,11 @@ impl World {
             std::fs::create_dir(dir.path().join(folder)).unwrap();
         }
         let home = dir.path().to_owned();
-        let host = Host::start(HostConfig { home: home.clone() }).unwrap();
+        let host = Host::start(HostConfig {
+            home: home.clone(),
+            cgroups: CgroupUse::Auto,
+        })
+        .unwrap();
         let folder = home.join("logs");
         let plane = Plane::start(PlaneConfig { folder }).unwrap();
         let live = Arc::new(LiveRuns::open(&home.join("private")).unwrap().0);

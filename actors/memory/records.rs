@@ -60,6 +60,9 @@ pub struct LiveRun {
     pub boot_id: String,
     /// The FIFOs that take its output, none when an anonymous pipe does.
     pub fifos: Vec<PathBuf>,
+    /// The cgroup that it has for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
 }
 
 /// A record of what lives: `{run}/private/records`.

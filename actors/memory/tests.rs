@@ -29,6 +29,7 @@ fn live(marker: &str) -> LiveRun {
         start_ticks: 99,
         boot_id: "b".to_owned(),
         fifos: vec![PathBuf::from("/run/x y")],
+        cgroup: None,
     }
 }
 

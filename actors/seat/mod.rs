@@ -16,6 +16,7 @@ use crate::plugin::Watched;
 use crate::ports::{Child, FileFacts, Kind, Memory, Plan, Refused, Usage};
 use crate::turn::Turn;
 use crate::view::{LastExit, View};
+use os::cgroup::TreeKind;
 use ractor::ActorRef;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicBool;
@@ -377,6 +378,10 @@ impl SeatState {
             last_fault: self.last_fault.clone(),
             tail: self.tail.clone(),
             started: self.started,
+            tree: self
+                .child
+                .as_ref()
+                .map_or(TreeKind::Group, |(_, child)| child.tree()),
             notified: if self.child.is_some() {
                 self.notified.text()
             } else {

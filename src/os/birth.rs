@@ -5,16 +5,18 @@
 //! - a process is in the book before anybody hears of it; one that cannot be held, or that nobody asks for any more, is
 //!   killed and reaped, also when the runtime is gone.
 
+use crate::cgroup::Folder;
 use crate::host::Shared;
 use crate::limits;
 use crate::pidfd::{Pidfd, PidfdError};
 use crate::process;
-use crate::run::{Run, Stage};
+use crate::run::{Confines, Run, Stage};
 use crate::spawn::{Job, SpawnSpec};
 use crate::spawn_error::SpawnError;
 use crate::sys::{self, Keep};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -27,15 +29,22 @@ pub(crate) struct Newborn {
     pid: i32,
     start_ticks: io::Result<u64>,
     fifo: Option<(u64, u64)>,
+    confines: Confines,
 }
 
 impl Newborn {
     /// A child that was started a moment ago; `fifo` is device and inode of its output.
-    pub(crate) fn new(pid: i32, start_ticks: io::Result<u64>, fifo: Option<(u64, u64)>) -> Newborn {
+    pub(crate) fn new(
+        pid: i32,
+        start_ticks: io::Result<u64>,
+        fifo: Option<(u64, u64)>,
+        confines: Confines,
+    ) -> Newborn {
         Newborn {
             pid,
             start_ticks,
             fifo,
+            confines,
         }
     }
 
@@ -53,6 +62,8 @@ impl Newborn {
             start_ticks,
             pidfd: Arc::new(pidfd),
             fifo: self.fifo,
+            confines: std::mem::take(&mut self.confines),
+            doomed: AtomicBool::new(false),
             stage: watch::Sender::new(Stage::Running),
         })
     }
@@ -64,10 +75,11 @@ impl Drop for Newborn {
         if pid == 0 {
             return;
         }
+        let cgroup = self.confines.cgroup.take();
         // It takes a moment, in which nothing else must wait.
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || end_unwatched(pid))),
-            Err(_) => end_unwatched(pid),
+            Ok(runtime) => drop(runtime.spawn_blocking(move || end_unwatched(pid, cgroup))),
+            Err(_) => end_unwatched(pid, cgroup),
         }
     }
 }
@@ -86,6 +98,9 @@ impl Birth {
         let started = match held {
             Ok(run) => {
                 let run = Arc::new(run);
+                if let Some(reason) = &run.confines.without {
+                    tracing::warn!(marker = %run.marker, "{reason}; it is known by its process group");
+                }
                 shared.book().enter(Arc::clone(&run));
                 limits::restore_for_child(run.pid);
                 let watching = process::watch(Arc::clone(shared), Arc::clone(&run));
@@ -148,12 +163,21 @@ pub(crate) async fn attend(bell: AsyncFd<OwnedFd>, shared: Weak<Shared>) {
 }
 
 /// Ends a child that is not in the book. It has hardly begun, so this takes a moment only.
-fn end_unwatched(pid: i32) {
+fn end_unwatched(pid: i32, cgroup: Option<Folder>) {
     for _ in 0..100 {
+        if let Some(cgroup) = &cgroup
+            && let Err(error) = cgroup.kill()
+        {
+            tracing::debug!(pid, %error, "its cgroup cannot be killed");
+        }
         let killed = sys::signal_group(pid, libc::SIGKILL);
         match sys::child_ended(pid, Keep::Nothing) {
             Ok(None) => std::thread::sleep(Duration::from_millis(1)),
-            Ok(Some(_)) | Err(_) => return,
+            Ok(Some(_)) | Err(_) => {
+                // Where somebody is still ending it is removed by the next launcher.
+                let _removed = cgroup.map(|cgroup| cgroup.remove());
+                return;
+            }
         }
         if killed.is_err() {
             return;

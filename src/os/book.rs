@@ -7,6 +7,7 @@
 //! - whatever of a run lives is a descendant of the leader or of one of those orphans, as we are their subreaper;
 //! - an orphan that no evidence ties to a run is never signalled; it is reaped when it has ended and nobody else did.
 
+use crate::cgroup::Cgroups;
 use crate::marker::Marker;
 use crate::pidfd::Pidfd;
 use crate::run::Run;
@@ -108,6 +109,8 @@ enum Owner {
 pub(crate) struct Book {
     home: OsString,
     me: i32,
+    /// The cgroups of this home, where runs have them.
+    cgroups: Option<Arc<Cgroups>>,
     /// The list of our main thread's children, kept open so that it can be read when no descriptor is left; `None`
     /// where the kernel has no such list.
     list: Option<File>,
@@ -124,7 +127,7 @@ impl Book {
     ///
     /// # Errors
     /// When the process table cannot be read.
-    pub(crate) fn new(home: OsString) -> io::Result<Book> {
+    pub(crate) fn new(home: OsString, cgroups: Option<Arc<Cgroups>>) -> io::Result<Book> {
         let me = i32::try_from(std::process::id()).map_err(io::Error::other)?;
         // The main thread has the number of the process.
         let list = if table::lists_children() {
@@ -136,6 +139,7 @@ impl Book {
         Ok(Book {
             home,
             me,
+            cgroups,
             list,
             runs: HashMap::new(),
             by_marker: HashMap::new(),
@@ -303,19 +307,24 @@ impl Book {
         if known.is_some_and(|s| s.certain || s.since.elapsed() >= DOUBT) {
             return Ok(Owner::Nobody);
         }
+        if let Some(marker) = self.cgroups.as_ref().and_then(|all| all.run_of(pid)) {
+            return Ok(self.owner_by_mark(marker));
+        }
         match table::marks(pid)? {
-            Marks::Run { marker, home } if home == self.home => {
-                Ok(match self.by_marker.get(marker.as_str()) {
-                    Some(main) => Owner::Run(*main),
-                    None if self.expected.contains(marker.as_str()) => Owner::Unsure,
-                    None => Owner::Past(marker),
-                })
-            }
+            Marks::Run { marker, home } if home == self.home => Ok(self.owner_by_mark(marker)),
             Marks::Run { .. } => Ok(Owner::Nobody),
             Marks::None | Marks::Hidden => {
                 Ok(self.owner_by_output(pid).map_or(Owner::Nobody, Owner::Run))
             }
             Marks::Empty => Ok(self.owner_by_output(pid).map_or(Owner::Unsure, Owner::Run)),
+        }
+    }
+
+    fn owner_by_mark(&self, marker: Marker) -> Owner {
+        match self.by_marker.get(marker.as_str()) {
+            Some(main) => Owner::Run(*main),
+            None if self.expected.contains(marker.as_str()) => Owner::Unsure,
+            None => Owner::Past(marker),
         }
     }
 
@@ -361,6 +370,9 @@ impl Book {
             let known = entry.kin.len();
             entry.kin.retain(|pid, start| is_alive(*pid, *start));
             let ended = outlook.ended || entry.kin.len() < known;
+            if entry.kin.is_empty() {
+                entry.kin.extend(inhabitants(run));
+            }
             let killing = entry.killing;
             if !entry.kin.is_empty() {
                 if killing && let Err(error) = self.signal(run, libc::SIGKILL) {
@@ -380,6 +392,9 @@ impl Book {
         reap(run.pid);
         self.runs.remove(&run.pid);
         self.by_marker.remove(run.marker.as_str());
+        if let (Some(cgroups), Some(cgroup)) = (&self.cgroups, &run.confines.cgroup) {
+            cgroups.bury(cgroup.clone());
+        }
         Settled::Gone
     }
 
@@ -408,7 +423,10 @@ impl Book {
             return Vec::new();
         }
         // First down from the leader, then the orphans: what loses its parent meanwhile is found as an orphan.
-        let mut seen = tree::descendants(&[run.pid]);
+        let mut seen = match &run.confines.cgroup {
+            Some(cgroup) => tree::inhabitants(cgroup, run.pid),
+            None => tree::descendants(&[run.pid]),
+        };
         self.survey_without_doubt();
         let Some(entry) = self.entry_of(run) else {
             return seen;
@@ -440,6 +458,12 @@ impl Book {
     pub(crate) fn kill(&mut self, run: &Arc<Run>) -> Result<Delivered, SignalError> {
         if let Some(entry) = self.entry_of(run) {
             entry.killing = true;
+            // At once, so nobody can fork meanwhile; what left its cgroup is killed one by one.
+            if let Some(cgroup) = &run.confines.cgroup
+                && let Err(error) = cgroup.kill()
+            {
+                tracing::warn!(marker = %run.marker, %error, "its cgroup cannot be killed; its processes are, one by one");
+            }
         }
         self.signal(run, libc::SIGKILL)
     }
@@ -463,6 +487,19 @@ impl Book {
         table::parse_children(&text, &mut found);
         Ok(found)
     }
+}
+
+/// Who lives in the cgroup of a run whose main process has ended: number and start.
+fn inhabitants(run: &Run) -> Vec<(i32, u64)> {
+    let Some(cgroup) = &run.confines.cgroup else {
+        return Vec::new();
+    };
+    // What cannot be asked now is asked again by its orphans' ends; what is gone is empty.
+    if !cgroup.is_populated().unwrap_or(true) {
+        return Vec::new();
+    }
+    let seen = tree::inhabitants(cgroup, run.pid);
+    seen.iter().map(|s| (s.pid, s.start_ticks)).collect()
 }
 
 /// Whether a process lives; one that cannot be read is taken to.

@@ -1,9 +1,10 @@
 //! `posix_spawn` with a signal mask for the child: std's `Command` hands on the caller's, and nix's knows no working
-//! folder.
+//! folder. And the same into a cgroup, for which there is no `posix_spawn` before glibc 2.39.
 //!
 //! Invariant: whatever the calling thread blocks and we ignore, the child begins with an empty mask and default
 //! dispositions.
 
+use crate::clone::{self, Deeds, Memory, NotStarted, Target};
 use nix::sys::signal::{SigSet, Signal};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
@@ -38,7 +39,84 @@ pub(crate) struct Program<'a> {
     pub(crate) stderr: Stream<'a>,
 }
 
+/// Why a program was not started in a cgroup.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    /// The kernel would make no process in that cgroup.
+    Clone(io::Error),
+    /// What [`Program::start`] would have said, too.
+    Program(io::Error),
+}
+
+/// Whether a process can be started in this cgroup; none is.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn can_start_in(cgroup: BorrowedFd<'_>) -> io::Result<()> {
+    let nothing = Program {
+        path: Path::new("/dev/null/none"),
+        argv: Vec::new(),
+        env: BTreeMap::new(),
+        cwd: Path::new("/"),
+        stdout: Stream::Ours,
+        stderr: Stream::Ours,
+    };
+    match nothing.start_in(cgroup, Memory::BEST) {
+        // It came as far as that there is no such program.
+        Ok(_) | Err(StartError::Program(_)) => Ok(()),
+        Err(StartError::Clone(error)) => Err(error),
+    }
+}
+
 impl Program<'_> {
+    /// Starts it in this cgroup and gives its number; it is our child.
+    ///
+    /// # Errors
+    /// Tells whether it is the cgroup's fault or would be the same elsewhere.
+    pub(crate) fn start_in(
+        &self,
+        cgroup: BorrowedFd<'_>,
+        memory: Memory,
+    ) -> Result<i32, StartError> {
+        let path = text(self.path.as_os_str()).map_err(StartError::Program)?;
+        let cwd = text(self.cwd.as_os_str()).map_err(StartError::Program)?;
+        let argv = self.words().map_err(StartError::Program)?;
+        let env = self.variables().map_err(StartError::Program)?;
+        let target = |stream: &Stream<'_>| match stream {
+            Stream::Null => Target::Null,
+            Stream::Ours => Target::Ours,
+            Stream::Is(fd) => Target::Is(fd.as_raw_fd()),
+        };
+        let (argv_pointers, env_pointers) = (pointers(&argv), pointers(&env));
+        let deeds = Deeds {
+            path: path.as_ptr(),
+            argv: argv_pointers.as_ptr(),
+            env: env_pointers.as_ptr(),
+            cwd: cwd.as_ptr(),
+            outputs: [target(&self.stdout), target(&self.stderr)],
+        };
+        // SAFETY: all that is pointed to lives until the end of this function, and both arrays end with a null pointer.
+        let started = unsafe { clone::start_in(cgroup, &deeds, memory) };
+        started.map_err(|error| match error {
+            NotStarted::Clone(error) => StartError::Clone(error),
+            NotStarted::Deed(error) => StartError::Program(error),
+        })
+    }
+
+    fn words(&self) -> io::Result<Vec<CString>> {
+        self.argv.iter().map(|word| text(word)).collect()
+    }
+
+    fn variables(&self) -> io::Result<Vec<CString>> {
+        let env = self.env.iter().map(|(name, value)| {
+            let mut variable = name.to_os_string();
+            variable.push("=");
+            variable.push(value);
+            text(&variable)
+        });
+        env.collect()
+    }
+
     /// Starts it and gives its number; it is our child.
     ///
     /// # Errors
@@ -46,15 +124,8 @@ impl Program<'_> {
     /// a path, argument or variable.
     pub(crate) fn start(&self) -> io::Result<i32> {
         let path = text(self.path.as_os_str())?;
-        let argv = self.argv.iter().map(|word| text(word));
-        let argv = argv.collect::<io::Result<Vec<CString>>>()?;
-        let env = self.env.iter().map(|(name, value)| {
-            let mut variable = name.to_os_string();
-            variable.push("=");
-            variable.push(value);
-            text(&variable)
-        });
-        let env = env.collect::<io::Result<Vec<CString>>>()?;
+        let argv = self.words()?;
+        let env = self.variables()?;
         let actions = self.actions()?;
         let attributes = Attributes::new()?;
         let mut pid = 0;

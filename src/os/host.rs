@@ -6,15 +6,15 @@
 
 use crate::birth::{self, Started};
 use crate::book::{Book, Orphan, STRANGER_GRACE};
+use crate::cgroup::{CgroupUse, Cgroups, TreeMode};
 use crate::limits;
 use crate::marker::Marker;
 use crate::process::Process;
 use crate::run::Run;
 use crate::settle::{SetupError, become_subreaper};
-use crate::spawn::{Job, SpawnSpec, Spawners};
+use crate::spawn::{Job, Place, SpawnSpec, Spawners};
 use crate::spawn_error::SpawnError;
 use crate::sys;
-use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -37,11 +37,14 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 pub struct HostConfig {
     /// The home of the hub, absolute; written into the environment of every process and compared byte by byte.
     pub home: PathBuf,
+    /// Whether runs have cgroups.
+    pub cgroups: CgroupUse,
 }
 
 /// What the host, its runs and its threads share.
 pub(crate) struct Shared {
-    pub(crate) home: OsString,
+    /// The home, and the cgroups or why there are none.
+    pub(crate) place: Place,
     pub(crate) runtime: Handle,
     book: Mutex<Book>,
     wakes: watch::Sender<u64>,
@@ -52,7 +55,7 @@ pub(crate) struct Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
-            .field("home", &self.home)
+            .field("home", &self.place.home)
             .finish_non_exhaustive()
     }
 }
@@ -108,15 +111,23 @@ impl Host {
             .map_err(|error| SetupError::ChildSignal(io::Error::other(error)))?;
         let ends = signal(SignalKind::child()).map_err(SetupError::ChildSignal)?;
         let home = config.home.into_os_string();
-        let book = Book::new(home.clone()).map_err(SetupError::ProcessTable)?;
+        let cgroups = match config.cgroups {
+            CgroupUse::Auto => Cgroups::find(&home).map(Arc::new),
+            CgroupUse::Off => Err("the configuration says cgroups: off".to_owned()),
+        };
+        let book = Book::new(home.clone(), cgroups.as_ref().ok().cloned());
+        let book = book.map_err(SetupError::ProcessTable)?;
+        let place = Place { home, cgroups };
         let seed = random().map_err(SetupError::Random)?;
         // A second thread lets starts overlap while the first waits for an exec.
         let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
         let (spawners, bell) = Spawners::new().map_err(SetupError::Descriptor)?;
         let bell = sys::watch_readable(bell).map_err(SetupError::Descriptor)?;
-        spawners.start(threads, &home).map_err(SetupError::Thread)?;
+        spawners
+            .start(threads, &place)
+            .map_err(SetupError::Thread)?;
         let shared = Arc::new(Shared {
-            home,
+            place,
             runtime: runtime.clone(),
             book: Mutex::new(book),
             wakes: watch::Sender::new(0),
@@ -124,11 +135,32 @@ impl Host {
         });
         runtime.spawn(look_after(ends, Arc::downgrade(&shared)));
         runtime.spawn(birth::attend(bell, Arc::downgrade(&shared)));
+        if let Ok(cgroups) = &shared.place.cgroups {
+            runtime.spawn(Cgroups::tidy_up(Arc::downgrade(cgroups)));
+        }
         Ok(Host {
             shared,
             seed,
             markers: AtomicU64::new(0),
         })
+    }
+
+    /// How the processes of runs are known, and why so.
+    #[must_use]
+    pub fn tree_mode(&self) -> TreeMode {
+        match &self.shared.place.cgroups {
+            Ok(cgroups) => cgroups.mode(),
+            Err(reason) => TreeMode::Group {
+                reason: reason.clone(),
+            },
+        }
+    }
+
+    /// Removes the cgroups of runs that are over, and that of the home when it was the last. Blocks for a moment.
+    pub fn tidy(&self) {
+        if let Ok(cgroups) = &self.shared.place.cgroups {
+            cgroups.tidy_all();
+        }
     }
 
     /// A mark for a run, unlike any other.

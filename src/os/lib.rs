@@ -8,12 +8,15 @@
 //!   through a pidfd whose identity was checked after it was opened (T1);
 //! - children are reaped in one place (the book of live runs), each by its own number, never by "any child";
 //! - a leader is reaped only when nothing else of its tree lives, and nothing is signalled after that (T3, T4);
-//! - nothing runs between fork and exec: no `pre_exec`, no uid, no gid, so a start costs the same at any size;
+//! - between fork and exec there are a few system calls at most: no `pre_exec`, no uid, no gid, so a start costs the same
+//!   at any size;
 //! - every descriptor is close-on-exec; a child gets stdin, stdout and stderr and nothing else;
 //! - a signal that found nobody and a signal that was not allowed are different answers (T45).
 
 mod birth;
 mod book;
+pub mod cgroup;
+mod clone;
 mod exec;
 pub mod fifo;
 pub mod foreign;

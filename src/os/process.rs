@@ -4,16 +4,23 @@
 //! [`Process::tree_ended`] nothing is signalled any more, whatever is called.
 
 use crate::book::{Book, Settled};
+use crate::cgroup::{self, Folder, LimitRefused, TreeKind, TreeUsage, still_populated};
 use crate::host::Shared;
 use crate::marker::Marker;
 use crate::pidfd;
 use crate::run::{Run, Stage};
 use crate::sender::Sender;
+use crate::sys;
 use crate::table::{self, Marks};
 use crate::tree::{Delivered, SignalError};
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use supervision::ExitStatus;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// How long until a doubtful process is looked at again.
 const DOUBT_PAUSE: Duration = Duration::from_millis(2);
@@ -23,6 +30,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest while it is being killed, when it may fork what has to be killed again.
 const LONGEST_KILL_PAUSE: Duration = Duration::from_millis(100);
+
+/// A tree that lives so long after SIGKILL is named.
+const DOOMED_FOR: Duration = Duration::from_secs(2);
 
 /// A process of a tree; with the boot id it is named for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +74,35 @@ impl Process {
     #[must_use]
     pub fn marker(&self) -> &Marker {
         &self.run.marker
+    }
+
+    /// How its processes are known.
+    #[must_use]
+    pub fn tree(&self) -> TreeKind {
+        match self.run.confines.cgroup {
+            Some(_) => TreeKind::Cgroup,
+            None => TreeKind::Group,
+        }
+    }
+
+    /// The folder of its cgroup, for the record of live processes (spec §12).
+    #[must_use]
+    pub fn cgroup(&self) -> Option<&Path> {
+        self.run.confines.cgroup.as_ref().map(Folder::path)
+    }
+
+    /// Those of the hard limits it was started with that are not in force, with the reasons.
+    #[must_use]
+    pub fn refused_limits(&self) -> &[LimitRefused] {
+        &self.run.confines.refused
+    }
+
+    /// What the tree uses, as its cgroup counts it; `None` without a cgroup, and when it is gone. Reads some six small
+    /// files.
+    #[must_use]
+    pub fn usage(&self) -> Option<TreeUsage> {
+        let cgroup = self.run.confines.cgroup.as_ref()?;
+        (!self.tree_is_gone()).then(|| cgroup::usage(cgroup))?
     }
 
     /// Completes when the main process has ended; others of its tree may live. When none does, the tree is gone by then.
@@ -127,6 +166,10 @@ impl Process {
     /// As [`Process::signal`].
     pub fn kill(&self) -> Result<Delivered, SignalError> {
         let result = self.shared.book().kill(&self.run);
+        if !self.tree_is_gone() && !self.run.doomed.swap(true, Ordering::Relaxed) {
+            let naming = name_undying(Arc::clone(&self.shared), Arc::clone(&self.run));
+            self.shared.runtime.spawn(naming);
+        }
         // A tree without its main process is looked at more often from now on.
         self.shared.wake();
         result
@@ -190,9 +233,10 @@ impl Process {
 /// Watches a run to its end; one task per run, which costs nothing while the main process lives.
 pub(crate) async fn watch(shared: Arc<Shared>, run: Arc<Run>) {
     pidfd::ended_held(Arc::clone(&run.pidfd)).await;
-    let status = Book::how_it_ended(run.pid);
+    let status = cause_of(&run, Book::how_it_ended(run.pid));
     let mut wakes = shared.wakes();
     let mut pause = FIRST_PAUSE;
+    let mut events = None;
     loop {
         wakes.mark_unchanged();
         let settled = shared.book().settle(&run);
@@ -214,10 +258,73 @@ pub(crate) async fn watch(shared: Arc<Shared>, run: Arc<Run>) {
                     LONGEST_PAUSE
                 };
                 pause = pause.min(longest);
-                // Either is reason enough to look again.
-                let _woken_or_late = tokio::time::timeout(pause, wakes.changed()).await;
+                let events = events.get_or_insert_with(|| events_of(&run));
+                // Each is reason enough to look again.
+                let _woken_or_late = tokio::time::timeout(pause, async {
+                    tokio::select! {
+                        _ = wakes.changed() => {}
+                        () = deserted(events.as_ref()) => {}
+                    }
+                })
+                .await;
                 pause = pause.saturating_mul(2).min(longest);
             }
+        }
+    }
+}
+
+/// Tells a kill by the kernel for lack of memory from any other.
+fn cause_of(run: &Run, status: ExitStatus) -> ExitStatus {
+    let killed = matches!(status, ExitStatus::Signal { number, .. } if number == libc::SIGKILL);
+    let cgroup = run.confines.cgroup.as_ref().filter(|_| killed);
+    match cgroup.and_then(cgroup::out_of_memory) {
+        Some((used_bytes, limit_bytes)) => ExitStatus::OutOfMemory {
+            used_bytes,
+            limit_bytes,
+        },
+        None => status,
+    }
+}
+
+/// What tells that the last one of a cgroup is gone; `None` without one, and when it cannot be watched: then it is looked at.
+fn events_of(run: &Run) -> Option<AsyncFd<File>> {
+    let cgroup = run.confines.cgroup.as_ref()?;
+    let watched = cgroup.events().and_then(sys::watch_priority);
+    watched
+        .inspect_err(|error| tracing::debug!(pid = run.pid, %error, "its cgroup cannot be watched"))
+        .ok()
+}
+
+/// Completes when the last one leaves a cgroup in which somebody lives; else never.
+async fn deserted(events: Option<&AsyncFd<File>>) {
+    let Some(events) = events.filter(|events| still_populated(events.get_ref())) else {
+        return std::future::pending().await;
+    };
+    loop {
+        match events.ready(Interest::PRIORITY).await {
+            Ok(mut told) => told.clear_ready(),
+            // The runtime is shutting down.
+            Err(_) => return std::future::pending().await,
+        }
+        // Reading it makes it tell anew.
+        if !still_populated(events.get_ref()) {
+            return;
+        }
+    }
+}
+
+/// Names what of a tree still lives some time after it was killed, once.
+async fn name_undying(shared: Arc<Shared>, run: Arc<Run>) {
+    let mut stages = run.stage.subscribe();
+    let gone = stages.wait_for(|stage| matches!(stage, Stage::Gone(_)));
+    if tokio::time::timeout(DOOMED_FOR, gone).await.is_ok() {
+        return;
+    }
+    let kin = shared.book().kin_of(&run);
+    let others = kin.iter().map(|seen| seen.pid);
+    for pid in [run.pid].into_iter().chain(others) {
+        if let Some(text) = table::undying(pid) {
+            tracing::warn!(marker = %run.marker, "{text}; nothing else waits for it");
         }
     }
 }

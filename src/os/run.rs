@@ -2,9 +2,11 @@
 //!
 //! Invariant: the stages come in their order, each at most once; the last one is never left.
 
+use crate::cgroup::{Folder, LimitRefused};
 use crate::marker::Marker;
 use crate::pidfd::Pidfd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use supervision::ExitStatus;
 use tokio::sync::watch;
 
@@ -17,6 +19,17 @@ pub(crate) enum Stage {
     MainEnded(ExitStatus),
     /// Nothing of the tree lives, all is reaped.
     Gone(ExitStatus),
+}
+
+/// What holds the processes of a run together.
+#[derive(Debug, Default)]
+pub(crate) struct Confines {
+    /// Its cgroup; `None` = the process group is all there is.
+    pub(crate) cgroup: Option<Folder>,
+    /// The hard limits that are not in force.
+    pub(crate) refused: Vec<LimitRefused>,
+    /// Why it has no cgroup although others have.
+    pub(crate) without: Option<String>,
 }
 
 /// One run; what does not change.
@@ -32,6 +45,10 @@ pub(crate) struct Run {
     pub(crate) pidfd: Arc<Pidfd>,
     /// Device and inode of the FIFO that is its output.
     pub(crate) fifo: Option<(u64, u64)>,
+    /// Its cgroup and limits.
+    pub(crate) confines: Confines,
+    /// Whether somebody looks after its not ending although it was killed.
+    pub(crate) doomed: AtomicBool,
     /// How far it is.
     pub(crate) stage: watch::Sender<Stage>,
 }

@@ -3,7 +3,8 @@
 //! Invariants:
 //! - one start comes after the other, in the order asked for; of one that hangs the order is not kept;
 //! - the threads outlive every process they started, so those stay their children and are never among the orphans;
-//! - all by `posix_spawn`, without `pre_exec`, uid or gid, so that a start costs the same at any size of ours;
+//! - all by `posix_spawn`, or into a cgroup by [`crate::clone`], without `pre_exec`, uid or gid, so that a start costs the
+//!   same at any size of ours;
 //! - no signal is handled on such a thread: its handler would tell of it by a descriptor that means nothing here, and so
 //!   tell nobody;
 //! - a start copies, and at exec closes, every descriptor of the table it is made from. So lean threads have tables of their
@@ -12,9 +13,12 @@
 //!   what it starts is taken hold of elsewhere ([`crate::birth`]).
 
 use crate::birth::{Birth, Newborn, Started};
-use crate::exec::{Program, Stream};
+use crate::cgroup::{self, Cgroups, HardLimits};
+use crate::clone::Memory;
+use crate::exec::{Program, StartError, Stream};
 use crate::fifo::{self, FifoError};
 use crate::marker::{HOME_VARIABLE, Marker, RUN_VARIABLE};
+use crate::run::Confines;
 use crate::settle::block_signals;
 use crate::spawn_error::SpawnError;
 use crate::sys;
@@ -70,6 +74,8 @@ pub struct SpawnSpec {
     pub stdout: Output,
     /// Its error output; the same FIFO as `stdout` keeps the order of lines.
     pub stderr: Output,
+    /// What the kernel holds its whole tree to; see [`crate::Process::refused_limits`].
+    pub limits: HardLimits,
 }
 
 /// A request to a spawner thread.
@@ -108,13 +114,13 @@ impl Spawners {
     ///
     /// # Errors
     /// When there is no room for a thread.
-    pub(crate) fn start(&self, count: usize, home: &OsStr) -> io::Result<()> {
+    pub(crate) fn start(&self, count: usize, place: &Place) -> io::Result<()> {
         let bell = self.bell.as_fd().as_raw_fd();
         for _ in 0..count.max(1) {
-            start_thread(&self.lean, home, move || keep_only(bell))?;
+            start_thread(&self.lean, place, move || keep_only(bell))?;
         }
         let bell = self.bell.as_fd().try_clone_to_owned()?;
-        start_thread(&self.sharing, home, || Ok(bell))
+        start_thread(&self.sharing, place, || Ok(bell))
     }
 
     /// Hands a job to a thread.
@@ -144,13 +150,22 @@ impl Drop for Spawners {
     }
 }
 
+/// What all processes of a host have in common.
+#[derive(Clone)]
+pub(crate) struct Place {
+    /// The home, as it stands in their environment.
+    pub(crate) home: OsString,
+    /// Where their cgroups are; or why they have none.
+    pub(crate) cgroups: Result<Arc<Cgroups>, String>,
+}
+
 /// Starts a thread and waits until it is ready, as `begin` needs our descriptors to be as they are.
 fn start_thread(
     lane: &Arc<Lane>,
-    home: &OsStr,
+    place: &Place,
     begin: impl FnOnce() -> io::Result<OwnedFd> + Send + 'static,
 ) -> io::Result<()> {
-    let (lane, home) = (Arc::clone(lane), home.to_owned());
+    let (lane, place) = (Arc::clone(lane), place.clone());
     let (ready, begun) = mpsc::channel();
     let work = move || {
         if let Err(error) = block_signals() {
@@ -164,7 +179,7 @@ fn start_thread(
         // Whoever waits is there until it is told.
         let _ = ready.send(told);
         if let Some(bell) = bell {
-            serve(&lane, &home, &bell);
+            serve(&lane, &place, &bell);
         }
     };
     let thread = std::thread::Builder::new()
@@ -290,9 +305,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What a spawner thread does.
-fn serve(lane: &Lane, home: &OsStr, bell: &OwnedFd) {
+fn serve(lane: &Lane, place: &Place, bell: &OwnedFd) {
     while let Some((job, under_way)) = lane.take() {
-        let result = start(&job.spec, home);
+        let result = start(&job.spec, place);
         lane.done(under_way);
         let mut births = lock(&lane.births);
         births.push(Birth { job, result });
@@ -306,15 +321,59 @@ fn serve(lane: &Lane, home: &OsStr, bell: &OwnedFd) {
 }
 
 /// Starts one process.
-fn start(spec: &SpawnSpec, home: &OsStr) -> Result<Newborn, SpawnError> {
+fn start(spec: &SpawnSpec, place: &Place) -> Result<Newborn, SpawnError> {
     let outputs = Outputs::open(spec)?;
     let fifo = outputs.fifo(spec);
-    let started = program(spec, home, &outputs).start();
+    let mut confines = Confines::default();
+    let program = program(spec, &place.home, &outputs);
+    let started = match &place.cgroups {
+        Ok(cgroups) => start_confined(&program, spec, cgroups, &mut confines),
+        Err(reason) => {
+            confines.refused = spec.limits.all_refused(reason);
+            program.start()
+        }
+    };
     // Our copies of its outputs go before anybody can ask whether they are held.
+    drop(program);
     drop(outputs);
     let pid = started.map_err(|error| SpawnError::explain(&spec.path, &spec.cwd, &error))?;
     let start_ticks = table::stat(pid).map(|stat| stat.map_or(0, |stat| stat.start_ticks));
-    Ok(Newborn::new(pid, start_ticks, fifo))
+    Ok(Newborn::new(pid, start_ticks, fifo, confines))
+}
+
+/// Starts it in a cgroup of its own; without, when that cannot be had.
+fn start_confined(
+    program: &Program<'_>,
+    spec: &SpawnSpec,
+    cgroups: &Cgroups,
+    confines: &mut Confines,
+) -> io::Result<i32> {
+    let reason = match cgroups.make(&spec.marker, &spec.limits) {
+        Err(error) => format!("no cgroup can be made for it: {error}"),
+        Ok((folder, refused)) => {
+            let opened = folder.open().map_err(StartError::Clone);
+            match opened.and_then(|fd| program.start_in(fd.as_fd(), Memory::BEST)) {
+                Ok(pid) => {
+                    confines.cgroup = Some(folder);
+                    confines.refused = refused;
+                    return Ok(pid);
+                }
+                Err(error) => {
+                    // Nobody was ever in it.
+                    let _left_for_the_next = folder.remove();
+                    let blamed = cgroup::to_blame(&error);
+                    let (StartError::Clone(error) | StartError::Program(error)) = error;
+                    if !blamed {
+                        return Err(error);
+                    }
+                    format!("it cannot be started in its cgroup: {error}")
+                }
+            }
+        }
+    };
+    confines.refused = spec.limits.all_refused(&reason);
+    confines.without = Some(reason);
+    program.start()
 }
 
 /// What is to be executed.
@@ -417,6 +476,7 @@ mod tests {
                 cwd: "/".into(),
                 stdout: Output::Null,
                 stderr: Output::Null,
+                limits: HardLimits::default(),
             }),
             reply: oneshot::channel().0,
         }

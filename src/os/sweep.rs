@@ -4,6 +4,7 @@
 //! when it is found and again when it is held (T1); call it before the first run is started, as it does not tell our
 //! own runs from those of the launcher before us.
 
+use crate::cgroup::{self, Folder};
 use crate::fifo;
 use crate::marker::Marker;
 use crate::pidfd::{Pidfd, PidfdError};
@@ -22,6 +23,9 @@ use tokio::time::{Instant, timeout_at};
 /// How long after SIGKILL it is looked for processes that were forked meanwhile.
 const KILL_ROUND: Duration = Duration::from_secs(1);
 
+/// After so many rounds nobody waits any more for those in uninterruptible sleep.
+const STUCK_ROUNDS: usize = 3;
+
 /// A live process as a launcher has recorded it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -29,6 +33,8 @@ pub struct Record {
     pub member: Member,
     /// In which boot of the machine ([`table::boot_id`]).
     pub boot_id: String,
+    /// The cgroup of its run.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// Why a process is taken for a leftover.
@@ -38,6 +44,8 @@ pub enum Evidence {
     Marked(Marker),
     /// It is in the records.
     Recorded,
+    /// It is in the cgroup of a run of this home.
+    InCgroup,
     /// Its output goes into the FIFO of a run that is in the records.
     HoldsFifo,
     /// It is in the process group of such a one, or came from one.
@@ -53,6 +61,15 @@ pub struct Leftover {
     pub comm: String,
     /// Why it is one.
     pub evidence: Evidence,
+}
+
+/// What became of leftovers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// How many had to be killed.
+    pub killed: usize,
+    /// Those in uninterruptible sleep: killed, but they will end only when a disk or a device answers them.
+    pub stuck: Vec<Leftover>,
 }
 
 /// Why not everything was found or ended.
@@ -128,6 +145,7 @@ impl Sweep {
         let spared = ancestors(&table, me);
         let boot_id = table::boot_id().map_err(SweepError::Table)?;
         let held = self.held_fifos();
+        let inhabitants = inhabitants(&self.cgroups());
         let mut found = BTreeMap::new();
         for (pid, stat) in &table {
             if spared.contains(pid) {
@@ -143,6 +161,11 @@ impl Sweep {
                 Marks::Run { marker, home } if home == self.home => Evidence::Marked(marker),
                 Marks::Run { .. } | Marks::None | Marks::Empty | Marks::Hidden if recorded => {
                     Evidence::Recorded
+                }
+                Marks::Run { .. } | Marks::None | Marks::Empty | Marks::Hidden
+                    if inhabitants.contains(pid) =>
+                {
+                    Evidence::InCgroup
                 }
                 Marks::Run { .. } | Marks::None | Marks::Empty | Marks::Hidden
                     if holds(*pid, &held) =>
@@ -170,6 +193,13 @@ impl Sweep {
             .collect())
     }
 
+    /// The cgroups of runs of this home that are there.
+    fn cgroups(&self) -> Vec<Folder> {
+        let recorded = self.records.iter();
+        let recorded: Vec<PathBuf> = recorded.filter_map(|one| one.cgroup.clone()).collect();
+        cgroup::left_behind(&self.home, &recorded)
+    }
+
     /// The FIFOs that somebody holds, as the links of `/proc` spell them.
     fn held_fifos(&self) -> HashSet<PathBuf> {
         self.fifos
@@ -180,8 +210,8 @@ impl Sweep {
             .collect()
     }
 
-    /// Ends these leftovers and what they fork meanwhile: `signal`, after `grace` SIGKILL. Completes when all are gone; a
-    /// process in uninterruptible sleep can hold it up, and is named in the log. Gives how many had to be killed.
+    /// Ends these leftovers and what they fork meanwhile: `signal`, after `grace` SIGKILL; then removes their cgroups.
+    /// Completes when all are gone, or all that is left has been in uninterruptible sleep for some seconds.
     ///
     /// # Errors
     /// When some may not be signalled or held; then all others are gone.
@@ -193,7 +223,7 @@ impl Sweep {
         leftovers: &[Leftover],
         signal: i32,
         grace: Duration,
-    ) -> Result<usize, SweepError> {
+    ) -> Result<Ended, SweepError> {
         let mut ending = Ending::default();
         ending.hold(leftovers);
         ending.send(signal);
@@ -202,23 +232,42 @@ impl Sweep {
         }
         ending.wait(grace).await;
         let mut killed = HashSet::new();
-        loop {
+        let cgroups = self.cgroups();
+        let mut stuck = Vec::new();
+        for round in 1.. {
             // Those that were started since the first look, too.
-            ending.hold(&self.find()?);
+            let left = self.find()?;
+            ending.hold(&left);
             if ending.held.is_empty() {
                 break;
             }
             killed.extend(ending.held.keys().copied());
+            for cgroup in &cgroups {
+                if let Err(error) = cgroup.kill() {
+                    tracing::debug!(%error, "a cgroup that was left behind cannot be killed");
+                }
+            }
             ending.send(libc::SIGKILL);
             ending.wait(KILL_ROUND).await;
-            for member in ending.held.keys() {
-                tracing::warn!(
-                    pid = member.pid,
-                    "a process that was left behind does not end on SIGKILL yet"
-                );
+            let undying = ending.held.keys().map(|member| member.pid);
+            for text in undying.filter_map(table::undying) {
+                tracing::warn!("{text}; a launcher before this one left it");
+            }
+            if round >= STUCK_ROUNDS && ending.all_are_stuck() {
+                stuck = left;
+                stuck.retain(|one| ending.held.contains_key(&one.member));
+                break;
             }
         }
-        ending.finish(killed.len())
+        // Where some are stuck it stays for the next launcher.
+        cgroup::remove_left_behind(&self.home, &cgroups);
+        let killed = ending.finish(killed.len())?;
+        Ok(Ended { killed, stuck })
+    }
+
+    /// Removes cgroups of runs of this home in which nobody is, when there was nothing to end.
+    pub fn tidy(&self) {
+        cgroup::remove_left_behind(&self.home, &self.cgroups());
     }
 }
 
@@ -233,6 +282,12 @@ fn snapshot() -> io::Result<HashMap<i32, Stat>> {
         }
     }
     Ok(table)
+}
+
+/// The numbers of those in these cgroups; what cannot be read is left out.
+fn inhabitants(cgroups: &[Folder]) -> HashSet<i32> {
+    let pids = cgroups.iter().filter_map(|cgroup| cgroup.pids().ok());
+    pids.flatten().collect()
 }
 
 /// Whether a process has one of these files open. One whose descriptors we may not see has none of ours.
@@ -358,6 +413,12 @@ impl Ending {
         self.held.retain(|_, held| !held.has_ended());
     }
 
+    /// Whether each that is left is in uninterruptible sleep.
+    fn all_are_stuck(&self) -> bool {
+        let mut left = self.held.keys();
+        left.all(|one| matches!(table::stat(one.pid), Ok(Some(stat)) if stat.state == 'D'))
+    }
+
     fn finish(self, killed: usize) -> Result<usize, SweepError> {
         if !self.denied.is_empty() && self.failed.is_none() {
             let mut pids: Vec<i32> = self.denied.iter().map(|member| member.pid).collect();
@@ -411,7 +472,7 @@ mod tests {
         }
         let killed = sweep.end(&found, libc::SIGTERM, Duration::from_millis(300));
         // The daemon, and the sleep that it waits for.
-        assert!(soon(killed).await.unwrap() >= 1);
+        assert!(soon(killed).await.unwrap().killed >= 1);
         for pid in &pids {
             assert!(!lives(*pid));
         }
@@ -431,6 +492,7 @@ mod tests {
         let record = |start_ticks, boot_id: String| Record {
             member: Member { pid, start_ticks },
             boot_id,
+            cgroup: None,
         };
         let boot_id = table::boot_id().unwrap();
         let found = |records| Sweep::new(folder.path(), records).find().unwrap();
@@ -442,7 +504,7 @@ mod tests {
         assert_eq!(leftovers[0].evidence, Evidence::Recorded);
         let sweep = Sweep::new(folder.path(), records);
         let end = sweep.end(&leftovers, libc::SIGTERM, crate::testing::LONG);
-        assert_eq!(soon(end).await.unwrap(), 0, "it ended by itself");
+        assert_eq!(soon(end).await.unwrap().killed, 0, "it ended by itself");
         assert!(!child.wait().unwrap().success());
     }
 
@@ -455,7 +517,8 @@ mod tests {
         assert_eq!(
             soon(sweep.end(&[], libc::SIGTERM, Duration::ZERO))
                 .await
-                .unwrap(),
+                .unwrap()
+                .killed,
             0
         );
         assert!(lives(run.pid()));
@@ -467,6 +530,7 @@ mod tests {
                 start_ticks,
             },
             boot_id: table::boot_id().unwrap(),
+            cgroup: None,
         }];
         assert_eq!(Sweep::new(scene.folder(), records).find().unwrap().len(), 1);
         eventually(|| lives(run.pid()).then_some(())).await;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: each function is safe to call with any argument; a bad one gives an error from the kernel.
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -154,14 +155,27 @@ pub(crate) fn own_descriptors(kept: RawFd) -> io::Result<OwnedFd> {
 /// What has one open descriptor, always the same, until it is dropped.
 pub(crate) trait OwnsDescriptor: AsRawFd {}
 impl OwnsDescriptor for OwnedFd {}
+impl OwnsDescriptor for File {}
 
 /// Has the runtime tell when a descriptor is readable. To be called within a runtime.
 ///
 /// # Errors
 /// When there is no room for one more.
 pub(crate) fn watch_readable<T: OwnsDescriptor>(fd: T) -> io::Result<AsyncFd<T>> {
+    watch(fd, Interest::READABLE)
+}
+
+/// Has the runtime tell when something urgent happens to a file. To be called within a runtime.
+///
+/// # Errors
+/// When there is no room for one more, or the file tells of nothing.
+pub(crate) fn watch_priority(file: File) -> io::Result<AsyncFd<File>> {
+    watch(file, Interest::PRIORITY)
+}
+
+fn watch<T: OwnsDescriptor>(fd: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     // SAFETY: an `OwnsDescriptor` keeps one and the same descriptor open as long as it lives, and the AsyncFd owns it.
-    let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    let watched = unsafe { AsyncFd::register_with_interest(fd, interest) };
     watched.map_err(io::Error::from)
 }
 

@@ -382,6 +382,32 @@ pub(crate) fn children_by_scan(pid: i32) -> io::Result<Vec<i32>> {
     Ok(found)
 }
 
+/// The function of the kernel in which process `pid` sleeps; `None` when it does not, is gone, or may not be asked.
+#[must_use]
+pub fn wait_channel(pid: i32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/wchan")).ok()?;
+    let name = text.trim();
+    (!name.is_empty() && name != "0").then(|| name.to_owned())
+}
+
+/// Says of a process that was killed why it has not ended, as far as can be seen; `None` when it has.
+#[must_use]
+pub fn undying(pid: i32) -> Option<String> {
+    let stat = stat(pid).ok().flatten().filter(|stat| !stat.has_ended())?;
+    let comm = &stat.comm;
+    let place = wait_channel(pid).map(|name| format!(" in {name}"));
+    let place = place.unwrap_or_default();
+    Some(match stat.state {
+        'D' => format!(
+            "process {pid} ({comm}) was killed, but is in uninterruptible sleep{place}: a disk or a device does not \
+             answer it"
+        ),
+        state => format!(
+            "process {pid} ({comm}) was killed, but has not ended yet: state {state}{place}"
+        ),
+    })
+}
+
 /// Names this boot of the machine; with it a start time names a process for ever.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //! Invariants: each test has a home of its own, so hosts in one process take no notice of each other's children; what a
 //! test has started is killed at its end, whatever became of it.
 
+use crate::cgroup::{CgroupUse, Folder, HardLimits, TreeKind};
 use crate::{Host, HostConfig, Output, Process, SpawnSpec, table};
 use std::ffi::OsString;
 use std::fs::File;
@@ -35,11 +36,36 @@ impl Scene {
         scene
     }
 
+    /// A scene whose runs are known in this way; `None`, with a line that names the test, where that cannot be had.
+    pub(crate) fn known_by(kind: TreeKind, test: &str) -> Option<Scene> {
+        let folder = tempfile::tempdir().unwrap();
+        let cgroups = match kind {
+            TreeKind::Cgroup => CgroupUse::Auto,
+            TreeKind::Group => CgroupUse::Off,
+        };
+        let mut scene = Scene::with(folder.path().to_owned(), cgroups);
+        scene._folder = Some(folder);
+        let mode = scene.host.tree_mode();
+        if mode.kind() != kind {
+            println!("{test}: left out for {}: {mode}", kind.as_str());
+            return None;
+        }
+        Some(scene)
+    }
+
     /// A scene in this folder.
     pub(crate) fn at(home: PathBuf) -> Scene {
+        Scene::with(home, CgroupUse::Auto)
+    }
+
+    fn with(home: PathBuf, cgroups: CgroupUse) -> Scene {
         // What the tests were started with must not reach the children; it may be repeated.
         crate::settle().unwrap();
-        let host = Host::start(HostConfig { home: home.clone() }).unwrap();
+        let host = Host::start(HostConfig {
+            home: home.clone(),
+            cgroups,
+        })
+        .unwrap();
         Scene {
             host,
             home,
@@ -74,6 +100,7 @@ impl Scene {
             cwd: self.home.clone(),
             stdout: Output::Null,
             stderr: Output::Null,
+            limits: HardLimits::default(),
         }
     }
 
@@ -111,8 +138,14 @@ async fn numbers(path: &Path, count: usize) -> Vec<i32> {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        for run in self.host.running() {
+        let runs = self.host.running();
+        for run in &runs {
             run.kill().unwrap();
+        }
+        // Nobody is left to remove them later.
+        for folder in runs.iter().filter_map(|run| run.cgroup()) {
+            let cgroup = Folder::at(folder.to_owned());
+            shortly(|| cgroup.remove().is_ok());
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: beside the group of an unreaped leader only processes are signalled that are held by a pidfd, opened on
 //! the very process that was seen (T1).
 
+use crate::cgroup::Folder;
 use crate::pidfd::{Pidfd, PidfdError};
 use crate::{sys, table};
 use nix::errno::Errno;
@@ -82,6 +83,24 @@ pub(crate) fn look(pid: i32, start_ticks: u64) -> Option<Seen> {
         start_ticks,
         pgrp: stat.pgrp,
     })
+}
+
+/// Everything alive in a cgroup but `main`; what cannot be read is left out.
+pub(crate) fn inhabitants(cgroup: &Folder, main: i32) -> Vec<Seen> {
+    let pids = cgroup.pids().unwrap_or_else(|error| {
+        tracing::warn!(cgroup = %cgroup.path().display(), %error, "cannot list who is in a cgroup");
+        Vec::new()
+    });
+    let others = pids.into_iter().filter(|pid| *pid != main);
+    let seen = others.filter_map(|pid| {
+        let stat = table::stat(pid).ok().flatten()?;
+        (!stat.has_ended()).then_some(Seen {
+            pid,
+            start_ticks: stat.start_ticks,
+            pgrp: stat.pgrp,
+        })
+    });
+    seen.collect()
 }
 
 /// Everything alive below these processes, without them; what cannot be read is left out.

@@ -24,6 +24,7 @@ pub use read::{
 use crate::app::launcher::LogLevel;
 use crate::app::paths::{Folders, PathError};
 use actors::ports::{ConnectTarget, OnCoreRestart, Plan, Plans, Teller};
+use os::cgroup::CgroupUse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,6 +54,8 @@ pub struct Config {
     pub attach_stderr: bool,
     /// `attachstdout`: plugins' output is copied to the launcher's.
     pub attach_stdout: bool,
+    /// `cgroups`: whether each run has a cgroup of its own.
+    pub cgroups: CgroupUse,
     /// `createPluginCred`: credentials are made; otherwise they are expected to be there.
     pub create_plugin_cred: bool,
     /// Block `creds`.
@@ -86,6 +89,7 @@ impl Default for Config {
             log_plugins: true,
             attach_stderr: true,
             attach_stdout: false,
+            cgroups: CgroupUse::Auto,
             create_plugin_cred: true,
             creds: CredsConfig::default(),
             autostart: Vec::new(),

@@ -122,7 +122,11 @@ pub(super) async fn wire(
     let core = find_core(folders, config)?;
     let (memory, live) = take_over(folders, config).await?;
     let home = folders.home.clone();
-    let host = os::Host::start(os::HostConfig { home: home.clone() })?;
+    let host = os::Host::start(os::HostConfig {
+        home: folders.home.clone(),
+        cgroups: config.cgroups,
+    })?;
+    tracing::info!("{}", host.tree_mode());
     let places = Places::of(settings, config)?;
     let (bridge, run_began) = bridge(folders, &places, config.events_spool);
     let desk = Desk::default();

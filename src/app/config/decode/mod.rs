@@ -16,6 +16,7 @@ use super::tree::Node;
 use super::{Config, CoreAuth};
 use crate::app::launcher::LogLevel;
 use keys::{TOP, Top};
+use os::cgroup::CgroupUse;
 use reader::{At, Reader, text_of};
 use supervision::policy::RestartMode;
 
@@ -26,6 +27,8 @@ const LEVELS: [(&str, ()); 5] = [
     ("warn", ()),
     ("error", ()),
 ];
+
+const CGROUPS: [(&str, CgroupUse); 2] = [("auto", CgroupUse::Auto), ("off", CgroupUse::Off)];
 
 /// Reads a document; `client_id` is the launcher's own, which no plugin may have. The problems are in no order.
 #[must_use]
@@ -49,6 +52,11 @@ impl Reader {
                 Top::AttachStderr => self.switch(&at, &mut config.attach_stderr),
                 Top::AttachStdout => self.switch(&at, &mut config.attach_stdout),
                 Top::AutoRestart => self.switch(&at, &mut auto_restart),
+                Top::Cgroups => {
+                    if let Some(cgroups) = self.word(&at, &CGROUPS) {
+                        config.cgroups = cgroups;
+                    }
+                }
                 Top::CreatePluginCred => self.switch(&at, &mut config.create_plugin_cred),
                 Top::LogToFile => self.switch(&at, &mut config.log_to_file),
                 Top::LogPlugins => self.switch(&at, &mut config.log_plugins),
