@@ -147,6 +147,7 @@ impl Drop for Scene {
             let cgroup = Folder::at(folder.to_owned());
             shortly(|| cgroup.remove().is_ok());
         }
+        self.host.tidy();
     }
 }
 

@@ -100,6 +100,7 @@ fn at_restart(before: &Config, now: &Config) -> Vec<String> {
         log_plugins,
         attach_stderr,
         attach_stdout,
+        cgroups,
         create_plugin_cred,
         creds,
         autostart: _,
@@ -125,6 +126,7 @@ fn at_restart(before: &Config, now: &Config) -> Vec<String> {
     let keys = [
         ("attachstderr", *attach_stderr != now.attach_stderr),
         ("attachstdout", *attach_stdout != now.attach_stdout),
+        ("cgroups", *cgroups != now.cgroups),
         ("corebin", *core != now.core),
         (
             "createPluginCred",

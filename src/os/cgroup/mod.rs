@@ -354,8 +354,8 @@ impl Cgroups {
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
+        // This may be on a spawner thread, which must not wake a task.
         self.tidy_all();
-        self.grave_dug.notify_one();
     }
 }
 

@@ -142,9 +142,10 @@ async fn a_storm_of_forks_is_ended() {
     for scene in scenes("a_storm_of_forks_is_ended") {
         let script = scene.executable(
             "fork.sh",
-            b"#!/bin/sh\necho $$ >> $OUT\nfor n in 1 2; do setsid ./fork.sh </dev/null >/dev/null 2>&1 & done\nsleep 0.05\n\
-              [ $(wc -l < $OUT) -lt 300 ] || sleep 1000\n",
+            b"#!/bin/sh\n[ $(wc -l < $OUT) -lt 150 ] || exec sleep 1000\necho $$ >> $OUT\n\
+              for n in 1 2; do setsid ./fork.sh </dev/null >/dev/null 2>&1 & done\nexec sleep 1000\n",
         );
+        std::fs::write(scene.path("out"), "").unwrap();
         let run = scene.host.spawn(scene.program(&script, &[])).await.unwrap();
         scene.numbers(40).await;
         run.kill().unwrap();
