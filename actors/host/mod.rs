@@ -33,11 +33,13 @@ use os::cgroup::{HardLimits, TreeKind};
 use os::{Host, Marker, SpawnSpec};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streams::{Fifos, Layout, Pipes};
 use supervision::lifecycle::SpawnFailure;
+use supervision::limits::Limits;
 use supervision::{PluginId, Run};
 use tokio::sync::Semaphore;
 
@@ -207,6 +209,16 @@ impl HostProcesses {
     }
 }
 
+/// What the kernel is to hold a run to.
+fn hard_limits(limits: &Limits) -> HardLimits {
+    let hard = |limit: Option<NonZeroU64>| limit.filter(|_| limits.hard).map(NonZeroU64::get);
+    HardLimits {
+        memory_bytes: hard(limits.memory_bytes),
+        cpu_percent: hard(limits.cpu_percent),
+        pids: limits.pids.map(NonZeroU64::get),
+    }
+}
+
 impl Processes for HostProcesses {
     fn spawn(&self, launch: Launch) -> BoxFuture<Result<Arc<dyn Child>, SpawnFailure>> {
         let inner = self.inner.clone();
@@ -264,7 +276,7 @@ impl Inner {
             },
             stdout,
             stderr,
-            limits: HardLimits::default(),
+            limits: hard_limits(&launch.plan.limits),
         };
         let starting = self.host.spawn(spec);
         drop(launch.turn.take());

@@ -368,10 +368,10 @@ impl Book {
                 }
             };
             let known = entry.kin.len();
-            entry.kin.retain(|pid, start| is_alive(*pid, *start));
+            entry.kin.retain(|pid, start| tree::is_alive(*pid, *start));
             let ended = outlook.ended || entry.kin.len() < known;
             if entry.kin.is_empty() {
-                entry.kin.extend(inhabitants(run));
+                entry.kin.extend(tree::left_in_cgroup(run));
             }
             let killing = entry.killing;
             if !entry.kin.is_empty() {
@@ -486,28 +486,6 @@ impl Book {
         let mut found = Vec::new();
         table::parse_children(&text, &mut found);
         Ok(found)
-    }
-}
-
-/// Who lives in the cgroup of a run whose main process has ended: number and start.
-fn inhabitants(run: &Run) -> Vec<(i32, u64)> {
-    let Some(cgroup) = &run.confines.cgroup else {
-        return Vec::new();
-    };
-    // What cannot be asked now is asked again by its orphans' ends; what is gone is empty.
-    if !cgroup.is_populated().unwrap_or(true) {
-        return Vec::new();
-    }
-    let seen = tree::inhabitants(cgroup, run.pid);
-    seen.iter().map(|s| (s.pid, s.start_ticks)).collect()
-}
-
-/// Whether a process lives; one that cannot be read is taken to.
-fn is_alive(pid: i32, start_ticks: u64) -> bool {
-    match table::stat(pid) {
-        Ok(Some(stat)) => stat.start_ticks == start_ticks && !stat.has_ended(),
-        Ok(None) => false,
-        Err(_) => true,
     }
 }
 

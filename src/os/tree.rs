@@ -5,6 +5,7 @@
 
 use crate::cgroup::Folder;
 use crate::pidfd::{Pidfd, PidfdError};
+use crate::run::Run;
 use crate::{sys, table};
 use nix::errno::Errno;
 use std::collections::HashSet;
@@ -101,6 +102,28 @@ pub(crate) fn inhabitants(cgroup: &Folder, main: i32) -> Vec<Seen> {
         })
     });
     seen.collect()
+}
+
+/// Who lives in the cgroup of a run whose main process has ended: number and start.
+pub(crate) fn left_in_cgroup(run: &Run) -> Vec<(i32, u64)> {
+    let Some(cgroup) = &run.confines.cgroup else {
+        return Vec::new();
+    };
+    // What cannot be asked now is asked again by its orphans' ends; what is gone is empty.
+    if !cgroup.is_populated().unwrap_or(true) {
+        return Vec::new();
+    }
+    let seen = inhabitants(cgroup, run.pid);
+    seen.iter().map(|s| (s.pid, s.start_ticks)).collect()
+}
+
+/// Whether a process lives; one that cannot be read is taken to.
+pub(crate) fn is_alive(pid: i32, start_ticks: u64) -> bool {
+    match table::stat(pid) {
+        Ok(Some(stat)) => stat.start_ticks == start_ticks && !stat.has_ended(),
+        Ok(None) => false,
+        Err(_) => true,
+    }
 }
 
 /// Everything alive below these processes, without them; what cannot be read is left out.

@@ -33,7 +33,7 @@ fn folders(home: &Path, over: Overrides) -> Folders {
     Folders::resolve(&around, &over).expect("folders")
 }
 
-const TOP_KEYS: &str = "expected one of attachstderr attachstdout autorestart autostart corebin createPluginCred creds events \
+const TOP_KEYS: &str = "expected one of attachstderr attachstdout autorestart autostart cgroups corebin createPluginCred creds events \
                         limits logLevel logplugins logPlugins logs logtofile monitor plugins restart runtime start stop";
 const PLUGIN_KEYS: &str = "expected one of args cwd env envFile instanceOf limits logs onCoreRestart ready restart start stop watchdog";
 const ID: &str = "expected an id of 1 to 64 of A-Z a-z 0-9 _ and - (a program with another file name runs under such an \

@@ -122,11 +122,7 @@ pub(super) async fn wire(
     let core = find_core(folders, config)?;
     let (memory, live) = take_over(folders, config).await?;
     let home = folders.home.clone();
-    let host = os::Host::start(os::HostConfig {
-        home: folders.home.clone(),
-        cgroups: config.cgroups,
-    })?;
-    tracing::info!("{}", host.tree_mode());
+    let host = start_host(folders, config)?;
     let places = Places::of(settings, config)?;
     let (bridge, run_began) = bridge(folders, &places, config.events_spool);
     let desk = Desk::default();
@@ -190,6 +186,16 @@ fn node(folders: &Folders) -> Node {
         client_id: folders.client_id.clone(),
         plugins_folder: folders.plugins.clone(),
     }
+}
+
+/// Starts what starts processes, and says how it knows them.
+fn start_host(folders: &Folders, config: &Config) -> anyhow::Result<os::Host> {
+    let host = os::Host::start(os::HostConfig {
+        home: folders.home.clone(),
+        cgroups: config.cgroups,
+    })?;
+    tracing::info!("{}", host.tree_mode());
+    Ok(host)
 }
 
 fn control(signals: Signals) -> ControlArgs {
