@@ -465,9 +465,8 @@ impl Clock {
     pub fn instant(&self, at: MonoTime) -> tokio::time::Instant {
         // A deadline too far for the platform's clock is one that never comes; a year is as good.
         let year = Duration::from_secs(365 * 24 * 3600);
-        self.origin
-            .checked_add(at.since_origin())
-            .unwrap_or_else(|| tokio::time::Instant::now() + year)
+        let at = self.origin.checked_add(at.since_origin());
+        at.unwrap_or_else(|| tokio::time::Instant::now() + year)
     }
 
     /// Now, for records: Unix milliseconds; 0 when the clock stands before 1970.
