@@ -214,9 +214,7 @@ pub trait Child: Send + Sync {
     /// As [`Child::signal`].
     fn kill(&self) -> Result<(), String>;
     /// How the processes of the tree are known.
-    fn tree(&self) -> os::cgroup::TreeKind {
-        os::cgroup::TreeKind::Group
-    }
+    fn tree(&self) -> os::cgroup::TreeKind;
     /// The processes of the tree, the main one first; for sampling.
     fn members(&self) -> Vec<os::Member>;
     /// Writes down what can be found out about the tree now, and gives the file (spec §10). The error is for the log. Once

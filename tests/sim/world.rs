@@ -538,6 +538,10 @@ impl Process {
 struct Handle(Arc<Process>);
 
 impl Child for Handle {
+    fn tree(&self) -> os::cgroup::TreeKind {
+        os::cgroup::TreeKind::Group
+    }
+
     fn pid(&self) -> i32 {
         1_000 + i32::try_from(self.0.run.0).unwrap()
     }
