@@ -4,17 +4,18 @@
 //! place. Plans are replaced as a whole; who reads them twice in one decision takes a snapshot ([`Hub::plans`]) first.
 
 use crate::health::Trouble;
+use crate::link::Link;
 use crate::ports::{
-    Configuration, FileFacts, Inventory, Kind, Meter, Plans, Ports, Renewer, Usage,
+    Configuration, FileFacts, Inventory, Kind, Meter, Plans, Ports, Renewer, Teller, Usage,
 };
 use crate::seat::{Roster, Seat};
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 use supervision::PluginId;
 use supervision::hand::{Setting, enabled};
-use supervision::lifecycle::Lifecycle;
+use supervision::lifecycle::{Event, Lifecycle};
 use tokio::sync::{Notify, watch};
 
 /// How far the launcher itself is.
@@ -220,6 +221,9 @@ impl Hub {
         let now = self.ports.clock.wall_mse();
         let seat = Seat::new(id, kind, life, plan, file, setting, now);
         seat.recall(memory);
+        if seat.state().plan.teller == Teller::Login && kind == Kind::Plugin {
+            tokio::spawn(tell_of_bus(Arc::downgrade(&seat), self.renewer.links()));
+        }
         seat
     }
 
@@ -235,5 +239,20 @@ impl Hub {
             .max()
             .unwrap_or_default();
         grace.saturating_add(Duration::from_secs(5))
+    }
+}
+
+/// Tells a seat whether there is a bus to tell of it, as long as there is the seat.
+async fn tell_of_bus(seat: Weak<Seat>, mut links: watch::Receiver<Link>) {
+    loop {
+        let up = links.borrow_and_update().is_up();
+        let Some(seat) = seat.upgrade() else {
+            return;
+        };
+        seat.post(if up { Event::BusBack } else { Event::BusLost });
+        drop(seat);
+        if links.changed().await.is_err() {
+            return;
+        }
     }
 }

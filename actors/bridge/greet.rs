@@ -92,7 +92,7 @@ pub(super) async fn sent(client: &Client, topic: &str, payload: Vec<u8>) -> bool
 }
 
 /// A login that succeeded proves that the run that made it possible is ready (spec §7).
-async fn prove_ready(core: &Arc<Seat>) {
+pub(super) async fn prove_ready(core: &Arc<Seat>) {
     let run = core.view().run;
     let mut views = core.views();
     loop {

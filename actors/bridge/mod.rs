@@ -10,9 +10,11 @@ mod accounts;
 mod again;
 mod greet;
 mod introduce;
+mod logins;
 mod tell;
 
 pub use accounts::BusAccounts;
+pub use logins::ready_filters;
 
 use crate::api::answer;
 use crate::api::serve::{Caller, Via};
@@ -244,8 +246,10 @@ async fn pump(hub: Arc<Hub>, args: BridgeArgs, bridge: ActorRef<BridgeMessage>) 
                     Ok(())
                 }
             },
-            // We subscribe to requests only.
-            Incoming::Message { .. } => Ok(()),
+            Incoming::Message { topic, payload } => {
+                logins::heard(&hub, &topic, &payload);
+                Ok(())
+            }
         };
         if told.is_err() {
             return;

@@ -8,7 +8,7 @@ use super::reload::FileAgain;
 use super::{LogLevel, Settings};
 use crate::app::config::{Config, CoreAuth};
 use crate::app::paths::Folders;
-use actors::bridge::{BridgeArgs, BusAccounts};
+use actors::bridge::{BridgeArgs, BusAccounts, ready_filters};
 use actors::control::{ControlArgs, Signals};
 use actors::desk::Desk;
 use actors::health::Trouble;
@@ -22,7 +22,7 @@ use actors::link::Link;
 use actors::local::LocalArgs;
 use actors::memory::{DiskMemory, LiveRuns};
 use actors::news::News;
-use actors::ports::{Clock, FileFacts, Memory, Ports};
+use actors::ports::{Clock, FileFacts, Memory, Ports, Teller};
 use actors::prepare::{
     ClientCertificates, Credentials, DiskPreparer, OwnLogin, PlainCore, PrepareConfig,
 };
@@ -124,7 +124,7 @@ pub(super) async fn wire(
     let home = folders.home.clone();
     let host = start_host(folders, config)?;
     let places = Places::of(settings, config)?;
-    let (bridge, run_began) = bridge(folders, &places, config.events_spool);
+    let (bridge, run_began) = bridge(folders, &places, config);
     let desk = Desk::default();
     let finder = Arc::new(ForeignFinder { home });
     let processes = Arc::new(HostProcesses::new(
@@ -206,13 +206,21 @@ fn control(signals: Signals) -> ControlArgs {
 }
 
 /// The way to the bus, tried from now on; it comes with the bell that rings for each run.
-fn bridge(folders: &Folders, places: &Places, spool: usize) -> (BridgeArgs, Arc<Notify>) {
-    let (client, incoming) = connect_forever(options(folders, places));
+fn bridge(folders: &Folders, places: &Places, config: &Config) -> (BridgeArgs, Arc<Notify>) {
+    let by_bus = config
+        .plugins
+        .iter()
+        .filter(|(_, plugin)| plugin.ready == Teller::Login);
+    let mut options = options(folders, places);
+    options
+        .subscriptions
+        .extend(ready_filters(by_bus.map(|(id, _)| id)));
+    let (client, incoming) = connect_forever(options);
     let run_began = Arc::new(Notify::new());
     let bridge = BridgeArgs {
         client,
         incoming: Arc::new(tokio::sync::Mutex::new(incoming)),
-        news: News::with_room(spool, run_began.clone()),
+        news: News::with_room(config.events_spool, run_began.clone()),
         link: Arc::new(watch::Sender::new(Link::default())),
     };
     (bridge, run_began)
