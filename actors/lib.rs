@@ -42,6 +42,6 @@ mod sampling;
 pub mod seat;
 pub mod turn;
 pub mod view;
-mod watch;
+pub(crate) mod watch;
 mod wind;
 mod words;

@@ -57,6 +57,10 @@ pub struct Plan {
     pub cwd: Option<PathBuf>,
     /// The binary it runs, when not the one of its own name.
     pub instance_of: Option<String>,
+    /// Plugins that must be ready before it is started, and that end after it.
+    pub requires: Vec<PluginId>,
+    /// Devices and files that must be there before it is started; relative to the home.
+    pub needs: Vec<PathBuf>,
     /// Who tells that it is ready.
     pub teller: Teller,
     /// What a new run of the core means for it.
@@ -295,6 +299,10 @@ pub enum Look {
 pub trait Preparer: Send + Sync + 'static {
     /// Looks once; never waits for the bus longer than a few seconds.
     fn prepare(&self, id: PluginId, kind: Kind, plan: Plan, look: Look) -> BoxFuture<Preparation>;
+    /// Waits until all that the plan needs is there; for ever when nobody can tell, as it is looked at now and then anyway.
+    fn all_there(&self, _plan: &Plan) -> BoxFuture<()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// Whose credentials are kept up.

@@ -189,7 +189,7 @@ impl RootState {
                 let Some(seat) = self.hub.roster.get(id) else {
                     return Ok(());
                 };
-                let args = (seat, hub.ports.clone());
+                let args = (seat, hub);
                 Actor::spawn_linked(None, PluginActor, args, above)
                     .await?
                     .0

@@ -1,6 +1,7 @@
 //! Bringing everything up and winding it down, in order.
 //!
-//! Invariants: the core first and last; plugins begin in the order of the list and end all at once (spec §9); commands
+//! Invariants: the core first and last; plugins begin in the order of the list, and end all at once but for those that
+//! others require, which end after these (spec §9); commands
 //! are posted to seats, so none is lost with an actor; once the launcher ends, nothing is started any more.
 
 use crate::hub::{Hub, Stage};
@@ -143,8 +144,11 @@ async fn stop_all(hub: &Arc<Hub>, seats: Vec<Arc<Seat>>) -> Vec<PluginId> {
             down.spawn(stop_directly(hub.clone(), seat));
             continue;
         }
-        seat.command(Event::Stop(StopCause::Shutdown), LAUNCHER, now);
-        down.spawn(stop_in_order(hub.clone(), seat));
+        let dependants = dependants(hub, &seat.id);
+        if dependants.is_empty() {
+            seat.command(Event::Stop(StopCause::Shutdown), LAUNCHER, now);
+        }
+        down.spawn(stop_in_order(hub.clone(), seat, dependants));
     }
     let mut left = Vec::new();
     while let Some(ended) = down.join_next().await {
@@ -154,8 +158,36 @@ async fn stop_all(hub: &Arc<Hub>, seats: Vec<Arc<Seat>>) -> Vec<PluginId> {
     left
 }
 
-/// Waits until a seat that was told to stop is down.
-async fn stop_in_order(hub: Arc<Hub>, seat: Arc<Seat>) -> Option<PluginId> {
+/// The seats of plugins that require `id` and are not down, sorted by id.
+pub(crate) fn dependants(hub: &Hub, id: &PluginId) -> Vec<Arc<Seat>> {
+    let requires = |seat: &Arc<Seat>| seat.state().plan.requires.contains(id);
+    let seats = hub.roster.seats().into_iter();
+    seats
+        .filter(|seat| requires(seat) && !is_down(&seat.view()))
+        .collect()
+}
+
+/// Waits until nothing of ours lives on these seats, which were told to stop; not for ever.
+pub(crate) async fn all_down(hub: &Hub, seats: &[Arc<Seat>]) {
+    let patience = tokio::time::Instant::now() + hub.stop_patience();
+    for seat in seats {
+        let settled = seat.until(|view| is_down(view) || seat.is_quarantined());
+        // Whoever does not end in time is told of by whoever stops it.
+        let _ = tokio::time::timeout_at(patience, settled).await;
+    }
+}
+
+/// Stops a seat once those that require it are down; waits until it is down, too.
+async fn stop_in_order(
+    hub: Arc<Hub>,
+    seat: Arc<Seat>,
+    dependants: Vec<Arc<Seat>>,
+) -> Option<PluginId> {
+    if !dependants.is_empty() {
+        all_down(&hub, &dependants).await;
+        let now = hub.ports.clock.wall_mse();
+        seat.command(Event::Stop(StopCause::Shutdown), LAUNCHER, now);
+    }
     let until_settled = seat.until(|view| is_down(view) || seat.is_quarantined());
     let settled = tokio::time::timeout(hub.stop_patience(), until_settled).await;
     match settled {

@@ -64,6 +64,8 @@ fn plan() -> Plan {
         cwd: None,
         instance_of: None,
         on_core_restart: OnCoreRestart::Keep,
+        requires: Vec::new(),
+        needs: Vec::new(),
         teller: Teller::default(),
     }
 }

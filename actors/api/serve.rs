@@ -335,7 +335,22 @@ async fn stop_all(hub: &Arc<Hub>, including_core: bool, by: &str) -> Served {
         .seats()
         .iter()
         .filter(|seat| seat.kind == Kind::Plugin)
-        .map(|seat| send_order(seat, order, by))
+        .map(|seat| {
+            let (hub, seat, by) = (hub.clone(), seat.clone(), by.to_owned());
+            let dependants = wind::dependants(&hub, &seat.id);
+            if dependants.is_empty() {
+                return send_order(&seat, order, &by);
+            }
+            let (done, result) = oneshot::channel();
+            // It is stopped also when nobody waits for it any more.
+            tokio::spawn(async move {
+                wind::all_down(&hub, &dependants).await;
+                if let Ok(stopped) = send_order(&seat, order, &by).await {
+                    let _ = done.send(stopped);
+                }
+            });
+            result
+        })
         .collect();
     let until = Instant::now() + PATIENCE;
     for result in results {

@@ -114,6 +114,8 @@ fn launch(name: &str, path: &Path) -> Launch {
             cwd: None,
             instance_of: None,
             on_core_restart: OnCoreRestart::Keep,
+            requires: Vec::new(),
+            needs: Vec::new(),
             teller: Teller::default(),
         },
         env_file: Vec::new(),

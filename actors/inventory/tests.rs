@@ -31,6 +31,8 @@ fn plans(instances: &[(&str, &str)]) -> Plans {
         env_file: None,
         cwd: None,
         instance_of: instance_of.map(str::to_owned),
+        requires: Vec::new(),
+        needs: Vec::new(),
         teller: Teller::default(),
         on_core_restart: crate::ports::OnCoreRestart::Keep,
     };

@@ -10,16 +10,19 @@
 mod limit;
 mod order;
 mod perform;
+mod requires;
 mod tell;
 mod waiters;
 
 pub(crate) use limit::Watched;
 pub use order::{order, send_order};
 
+use crate::hub::Hub;
 use crate::message::{Order, OrderError, OrderResult, PluginMessage};
 use crate::ports::{Clock, FileFacts, Kind, Look, Ports, Preparation};
 use crate::seat::Seat;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use requires::{Missing, Requirements};
 use std::sync::Arc;
 use supervision::lifecycle::{Answer, Denial, Effect, Event, Phase, Wish, already_exists};
 use supervision::past::Fault;
@@ -33,7 +36,10 @@ pub struct PluginActor;
 /// What one incarnation of the actor holds; all of it may be lost.
 pub struct PluginState {
     seat: Arc<Seat>,
+    hub: Arc<Hub>,
     ports: Ports,
+    requirements: Requirements,
+    missing: Missing,
     waiters: Waiters,
     timer: Timer,
     /// Who gave the order that is being obeyed; empty = it was posted.
@@ -79,17 +85,20 @@ impl Drop for Timer {
 impl Actor for PluginActor {
     type Msg = PluginMessage;
     type State = PluginState;
-    type Arguments = (Arc<Seat>, Ports);
+    type Arguments = (Arc<Seat>, Arc<Hub>);
 
     async fn pre_start(
         &self,
         myself: ActorRef<PluginMessage>,
-        (seat, ports): (Arc<Seat>, Ports),
+        (seat, hub): (Arc<Seat>, Arc<Hub>),
     ) -> Result<PluginState, ActorProcessingErr> {
         seat.served_by(myself);
         Ok(PluginState {
             seat,
-            ports,
+            ports: hub.ports.clone(),
+            hub,
+            requirements: Requirements::default(),
+            missing: Missing::default(),
             waiters: Waiters::default(),
             timer: Timer::default(),
             asked_by: String::new(),
@@ -170,6 +179,8 @@ impl PluginState {
             self.apply(event);
         }
         self.give_up_turn();
+        self.follow_requirements();
+        self.await_missing();
         self.publish();
         self.waiters.answer(&self.seat);
         let due = self.seat.state().life.next_deadline();

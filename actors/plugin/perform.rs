@@ -37,6 +37,10 @@ impl PluginState {
     }
 
     pub(super) fn prepare(&mut self, ticket: Ticket) {
+        if let Some(reason) = self.unmet_requirement() {
+            self.seat.post(Event::PrepareFailed(ticket, reason));
+            return;
+        }
         let (seat, preparer) = (self.seat.clone(), self.ports.preparer.clone());
         let (plan, look) = {
             let state = seat.state();

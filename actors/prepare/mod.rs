@@ -16,6 +16,7 @@ mod directory;
 mod ends;
 mod envfile;
 mod foreign;
+mod needs;
 mod ours;
 mod own;
 mod renew;
@@ -192,6 +193,10 @@ impl Preparer for DiskPreparer {
                 .await
                 .unwrap_or_else(Preparation::Blocked)
         })
+    }
+
+    fn all_there(&self, plan: &Plan) -> BoxFuture<()> {
+        Box::pin(needs::all_there(plan.needs.clone()))
     }
 }
 

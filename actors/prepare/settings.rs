@@ -45,6 +45,7 @@ impl Places {
             }
         };
         let file = file.map_err(|error| BlockReason::Executable(error.to_string()))?;
+        super::needs::check(&plan.needs, id)?;
         if let Some(cwd) = &plan.cwd {
             check_folder(&self.home.join(cwd), id)?;
         }

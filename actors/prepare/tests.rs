@@ -282,6 +282,8 @@ fn plan() -> Plan {
         env_file: None,
         cwd: None,
         instance_of: None,
+        requires: Vec::new(),
+        needs: Vec::new(),
         teller: crate::ports::Teller::default(),
         on_core_restart: crate::ports::OnCoreRestart::Keep,
     }

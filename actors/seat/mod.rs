@@ -463,6 +463,21 @@ impl Roster {
         seats.get(id).cloned()
     }
 
+    /// Waits until there is a seat of this id.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn seated(&self, id: &PluginId) -> Arc<Seat> {
+        let mut news = self.changes();
+        loop {
+            if let Some(seat) = self.get(id) {
+                return seat;
+            }
+            // The sender is ours, so it lives as long as this borrow.
+            let _ = news.changed().await;
+        }
+    }
+
     pub(crate) fn remove(&self, id: &PluginId) -> Option<Arc<Seat>> {
         let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
         let gone = seats.remove(id);

@@ -13,6 +13,7 @@ mod hub;
 mod lifecycle;
 mod limits;
 mod messages;
+mod order;
 #[path = "../common/packets.rs"]
 mod packets;
 mod people;

@@ -149,6 +149,10 @@ pub struct PluginConfig {
     pub start_timeout: Duration,
     /// `ready`; a path in it is relative to the home.
     pub ready: Teller,
+    /// `requires`: plugins that must be ready first.
+    pub requires: Vec<PluginId>,
+    /// `needs`: devices and files that must be there; relative to the home.
+    pub needs: Vec<PathBuf>,
     /// `watchdog`: so long it may be without a sign; only with `ready: notify`.
     pub watchdog: Option<Duration>,
     /// Block `limits`.
@@ -209,6 +213,12 @@ impl Config {
             cwd: cwd.map(|path| folders.in_home(path)).transpose()?,
             instance_of: plugin.instance_of.clone(),
             on_core_restart: plugin.on_core_restart,
+            requires: plugin.requires.clone(),
+            needs: plugin
+                .needs
+                .iter()
+                .map(|path| folders.in_home(path))
+                .collect::<Result<_, _>>()?,
             teller: match &plugin.ready {
                 Teller::Connect(ConnectTarget::Unix(path)) => {
                     Teller::Connect(ConnectTarget::Unix(folders.in_home(path)?))

@@ -35,7 +35,7 @@ fn folders(home: &Path, over: Overrides) -> Folders {
 
 const TOP_KEYS: &str = "expected one of attachstderr attachstdout autorestart autostart cgroups corebin createPluginCred creds events \
                         limits logLevel logplugins logPlugins logs logtofile monitor plugins restart runtime start stop";
-const PLUGIN_KEYS: &str = "expected one of args cwd env envFile instanceOf limits logs onCoreRestart ready restart start stop watchdog";
+const PLUGIN_KEYS: &str = "expected one of args cwd env envFile instanceOf limits logs needs onCoreRestart ready requires restart start stop watchdog";
 const ID: &str = "expected an id of 1 to 64 of A-Z a-z 0-9 _ and - (a program with another file name runs under such an \
                   id by instanceOf, in autostart by 'id: filename')";
 const ENTRY: &str = "expected the id of a plugin, or 'id: filename' for a program under another id";
@@ -50,7 +50,7 @@ fn every_problem_is_told_with_its_place() {
             "logLevle: info\nrestart:\n  dealy: 1s\nadopt: true\nvolume: 11\nplugins:\n  ow:\n    arg: [a]\n    user: bob\n",
             vec![
                 format!("l:1:1: logLevle: is no known key; {TOP_KEYS}; did you mean logLevel?"),
-                "l:3:3: restart.dealy: is no known key; expected one of delay factor firstDelay jitter maxDelay policy \
+                "l:3:3: restart.dealy: is no known key; expected one of delay factor firstDelay jitter maxDelay on policy \
                  stableAfter; did you mean delay?".to_owned(),
                 format!("l:4:1: adopt: is not supported by this version; {TOP_KEYS}"),
                 format!("l:5:1: volume: is no known key; {TOP_KEYS}"),
@@ -195,6 +195,27 @@ fn every_problem_is_told_with_its_place() {
                     .to_owned(),
                 "l:8:32: plugins.g.watchdog: has the value '1'; expected a duration like 250ms, 5s, 2m or 1h, from 100ms to 24h"
                     .to_owned(),
+            ],
+        ),
+        (
+            "plugins:\n  a: {requires: [b, b, a b]}\n  c: {needs: x}\n  b: {requires: [d]}\n  d: {requires: [b]}\n",
+            vec![
+                "l:2:24: plugins.a.requires[2]: the name has the character ' '; allowed are A-Z a-z 0-9 _ and -; expected an id of 1 \
+                 to 64 of A-Z a-z 0-9 _ and - (a program with another file name runs under such an id by instanceOf, in \
+                 autostart by 'id: filename')".to_owned(),
+                "l:3:14: plugins.c.needs: has the value 'x'; expected a list of paths".to_owned(),
+                "l:4:7: plugins.b.requires: is a circle, so that none could ever start: b -> d -> b; expected an order in which \
+                 they can start".to_owned(),
+            ],
+        ),
+        (
+            "restart: {on: {crash: {policy: perhaps, delay: 1}, boom: {}}}\n",
+            vec![
+                "l:1:32: restart.on.crash.policy: has the value 'perhaps'; expected one of always on-failure never".to_owned(),
+                "l:1:48: restart.on.crash.delay: has the value '1'; expected a duration like 250ms, 5s, 2m or 1h, from 0s to 8760h"
+                    .to_owned(),
+                "l:1:52: restart.on.boom: is no known key; expected one of couldNotStart crash credential dependencyLost earlyExit \
+                 limit notReady outOfMemory watchdog".to_owned(),
             ],
         ),
         (

@@ -4,14 +4,17 @@
 //! Invariant: a block is merged over what it is given: keys that it does not have stay as they were.
 
 use super::keys::{
-    OF_CREDS, OF_EVENTS, OF_LOGS, OF_RESTART, OF_START, OF_STOP, OfCreds, OfEvents, OfLogs,
-    OfRestart, OfStart, OfStop,
+    CLASSES, OF_CLASS, OF_CREDS, OF_EVENTS, OF_LOGS, OF_RESTART, OF_START, OF_STOP, OfClass,
+    OfCreds, OfEvents, OfLogs, OfRestart, OfStart, OfStop,
 };
 use super::reader::{At, Reader, text_of};
 use crate::app::config::{CredsConfig, values};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use supervision::policy::{LogPolicy, RestartMode, RestartPolicy, StartPolicy, StopPolicy};
+use supervision::policy::{
+    ClassPolicy, FailureClass, LogPolicy, RestartMode, RestartPolicy, StartPolicy, StopPolicy,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Fewer events would be lost at every start of a core, more are a matter of memory (some hundred bytes each, 3 KiB at most).
@@ -44,7 +47,33 @@ impl Reader {
                 OfRestart::MaxDelay => self.duration(&at, any, &mut into.max_delay),
                 OfRestart::StableAfter => self.duration(&at, any, &mut into.stable_after),
                 OfRestart::Factor => self.number(&at, 1.0..=100.0, &mut into.factor),
+                OfRestart::On => self.classes(&at, &mut into.classes),
                 OfRestart::Jitter => self.number(&at, 0.0..=1.0, &mut into.jitter),
+            }
+        }
+    }
+
+    /// What differs for single classes of failure.
+    fn classes(&mut self, at: &At<'_>, into: &mut BTreeMap<FailureClass, ClassPolicy>) {
+        for (class, at) in self.fields(at, &CLASSES) {
+            let class = into.entry(class).or_default();
+            for (key, at) in self.fields(&at, &OF_CLASS) {
+                let mut delay = Duration::ZERO;
+                let mut read = |reader: &mut Reader, into: &mut Option<Duration>| {
+                    reader.duration(&at, Duration::ZERO..=YEAR, &mut delay);
+                    *into = Some(delay);
+                };
+                match key {
+                    OfClass::Policy => class.mode = self.word(&at, &RESTART_MODES),
+                    OfClass::FirstDelay => read(self, &mut class.first_delay),
+                    OfClass::Delay => read(self, &mut class.delay),
+                    OfClass::MaxDelay => read(self, &mut class.max_delay),
+                    OfClass::Factor => {
+                        let mut factor = 1.0;
+                        self.number(&at, 1.0..=100.0, &mut factor);
+                        class.factor = Some(factor);
+                    }
+                }
             }
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a key is here only if it has an effect.
 
+use supervision::policy::FailureClass;
+
 /// Keys of one map: spellings with what they mean; two spellings of one meaning are aliases.
 #[derive(Debug)]
 pub struct Keys<K: 'static> {
@@ -85,8 +87,10 @@ pub enum OfPlugin {
     InstanceOf,
     Limits,
     Logs,
+    Needs,
     OnCoreRestart,
     Ready,
+    Requires,
     Restart,
     Start,
     Stop,
@@ -102,8 +106,10 @@ pub const OF_PLUGIN: Keys<OfPlugin> = Keys {
         ("instanceOf", OfPlugin::InstanceOf),
         ("limits", OfPlugin::Limits),
         ("logs", OfPlugin::Logs),
+        ("needs", OfPlugin::Needs),
         ("onCoreRestart", OfPlugin::OnCoreRestart),
         ("ready", OfPlugin::Ready),
+        ("requires", OfPlugin::Requires),
         ("restart", OfPlugin::Restart),
         ("start", OfPlugin::Start),
         ("stop", OfPlugin::Stop),
@@ -114,11 +120,9 @@ pub const OF_PLUGIN: Keys<OfPlugin> = Keys {
         "group",
         "ioPriority",
         "monitor",
-        "needs",
         "nice",
         "onChange",
         "oomScoreAdjust",
-        "requires",
         "sandbox",
         "ulimits",
         "umask",
@@ -174,6 +178,7 @@ pub enum OfRestart {
     FirstDelay,
     Jitter,
     MaxDelay,
+    On,
     Policy,
     StableAfter,
 }
@@ -185,8 +190,46 @@ pub const OF_RESTART: Keys<OfRestart> = Keys {
         ("firstDelay", OfRestart::FirstDelay),
         ("jitter", OfRestart::Jitter),
         ("maxDelay", OfRestart::MaxDelay),
+        ("on", OfRestart::On),
         ("policy", OfRestart::Policy),
         ("stableAfter", OfRestart::StableAfter),
+    ],
+    later: &[],
+};
+
+/// Keys of block `restart.on`: the classes of failure.
+pub const CLASSES: Keys<FailureClass> = Keys {
+    names: &[
+        ("couldNotStart", FailureClass::CouldNotStart),
+        ("crash", FailureClass::Crash),
+        ("credential", FailureClass::Credential),
+        ("dependencyLost", FailureClass::DependencyLost),
+        ("earlyExit", FailureClass::EarlyExit),
+        ("limit", FailureClass::Limit),
+        ("notReady", FailureClass::NotReady),
+        ("outOfMemory", FailureClass::OutOfMemory),
+        ("watchdog", FailureClass::Watchdog),
+    ],
+    later: &[],
+};
+
+/// Keys of one class of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfClass {
+    Delay,
+    Factor,
+    FirstDelay,
+    MaxDelay,
+    Policy,
+}
+
+pub const OF_CLASS: Keys<OfClass> = Keys {
+    names: &[
+        ("delay", OfClass::Delay),
+        ("factor", OfClass::Factor),
+        ("firstDelay", OfClass::FirstDelay),
+        ("maxDelay", OfClass::MaxDelay),
+        ("policy", OfClass::Policy),
     ],
     later: &[],
 };

@@ -7,6 +7,7 @@ mod blocks;
 mod core;
 mod keys;
 mod limits;
+mod needs;
 mod plugins;
 mod reader;
 mod ready;
@@ -102,6 +103,7 @@ impl Reader {
         }
         if let Some(at) = plugins {
             self.plugins(&at, client_id, config);
+            self.no_circles(&at, config);
         }
         if let Some(at) = autostart {
             self.autostart(&at, client_id, config);

@@ -42,14 +42,14 @@ impl Reader {
             let path = at.path.key(&entry.key);
             let id = self.id(&entry.key, entry.place, &path, client_id, config);
             let node = &entry.node;
-            let plugin = self.plugin(&At { node, path }, config);
+            let plugin = self.plugin(&At { node, path }, client_id, config);
             if let Some(id) = id {
                 config.plugins.insert(id, plugin);
             }
         }
     }
 
-    fn plugin(&mut self, at: &At<'_>, config: &Config) -> PluginConfig {
+    fn plugin(&mut self, at: &At<'_>, client_id: &str, config: &Config) -> PluginConfig {
         let mut plugin = config.default_plugin();
         let mut watchdog = None;
         for (key, at) in self.fields(at, &OF_PLUGIN) {
@@ -61,6 +61,8 @@ impl Reader {
                 OfPlugin::InstanceOf => plugin.instance_of = self.binary(&at),
                 OfPlugin::Restart => self.restart(&at, &mut plugin.restart),
                 OfPlugin::Stop => self.stop(&at, &mut plugin.stop),
+                OfPlugin::Requires => plugin.requires = self.requires(&at, client_id, config),
+                OfPlugin::Needs => plugin.needs = self.needs(&at),
                 OfPlugin::Logs => self.logs(&at, &mut plugin.logs),
                 OfPlugin::OnCoreRestart => {
                     plugin.on_core_restart = self.word(&at, &ON_CORE_RESTART).unwrap_or_default();
@@ -159,7 +161,7 @@ impl Reader {
         }
     }
 
-    fn id(
+    pub fn id(
         &mut self,
         name: &str,
         place: Place,
@@ -226,7 +228,7 @@ impl Reader {
         env
     }
 
-    fn path(&mut self, at: &At<'_>) -> Option<PathBuf> {
+    pub fn path(&mut self, at: &At<'_>) -> Option<PathBuf> {
         let expected = "a path; ~ only alone or before a /";
         let text = self.text(at, expected)?;
         let others_home = text.starts_with('~') && text != "~" && !text.starts_with("~/");

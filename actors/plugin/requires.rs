@@ -1,0 +1,146 @@
+//! What a plugin waits for before it is started: others that it requires, and devices and files that it needs.
+//!
+//! Invariants: whether a required plugin is there is judged by its newest view when a start is looked at; whoever follows it
+//! posts a fact for every change after that, so none is missed; nothing is followed for a plugin that requires nothing.
+
+use super::PluginState;
+use crate::hub::Hub;
+use crate::seat::Seat;
+use crate::view::View;
+use std::path::PathBuf;
+use std::sync::Arc;
+use supervision::PluginId;
+use supervision::lifecycle::{BlockReason, Event, Phase, PhaseName, Wish};
+use tokio::task::AbortHandle;
+
+/// Those that are followed, by a task each.
+#[derive(Default)]
+pub(super) struct Requirements {
+    ids: Vec<PluginId>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Drop for Requirements {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// The wait for devices and files, while it is blocked for one.
+#[derive(Default)]
+pub(super) struct Missing(Option<(Vec<PathBuf>, AbortHandle)>);
+
+impl Drop for Missing {
+    fn drop(&mut self) {
+        if let Some((_, task)) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+impl PluginState {
+    /// Why it is not its turn yet: the first required plugin that is not ready.
+    pub(super) fn unmet_requirement(&self) -> Option<BlockReason> {
+        let requires = self.seat.state().plan.requires.clone();
+        requires
+            .iter()
+            .find_map(|id| match self.hub.roster.get(id) {
+                Some(required) => unmet(&required.view()),
+                None => Some(BlockReason::Requires(format!(
+                    "requires '{id}', and there is no plugin of that name; install it, or change plugins.{}.requires",
+                    self.seat.id
+                ))),
+            })
+    }
+
+    /// Follows those that the plan requires now.
+    pub(super) fn follow_requirements(&mut self) {
+        let requires = {
+            let state = self.seat.state();
+            if state.plan.requires == self.requirements.ids {
+                return;
+            }
+            state.plan.requires.clone()
+        };
+        let follow = |id: &PluginId| {
+            let task = follow(self.hub.clone(), self.seat.clone(), id.clone());
+            tokio::spawn(task).abort_handle()
+        };
+        self.requirements = Requirements {
+            tasks: requires.iter().map(follow).collect(),
+            ids: requires,
+        };
+    }
+
+    /// Waits for what is needed while it is blocked for that, and no longer.
+    pub(super) fn await_missing(&mut self) {
+        let needs = {
+            let state = self.seat.state();
+            match state.life.phase() {
+                Phase::Blocked {
+                    reason: BlockReason::Needs(_),
+                    ..
+                } => Some(state.plan.clone()),
+                Phase::Blocked { .. }
+                | Phase::Stopped { .. }
+                | Phase::Preparing { .. }
+                | Phase::Spawning { .. }
+                | Phase::Proving { .. }
+                | Phase::Running { .. }
+                | Phase::Stopping { .. }
+                | Phase::Killing { .. }
+                | Phase::Backoff { .. }
+                | Phase::Foreign { .. } => None,
+            }
+        };
+        let Some(plan) = needs else {
+            self.missing = Missing::default();
+            return;
+        };
+        let awaited = self.missing.0.as_ref();
+        if awaited.is_some_and(|(paths, task)| *paths == plan.needs && !task.is_finished()) {
+            return;
+        }
+        let (there, seat) = (self.ports.preparer.all_there(&plan), self.seat.clone());
+        let task = tokio::spawn(async move {
+            there.await;
+            seat.post(Event::CauseGone);
+        });
+        self.missing = Missing(Some((plan.needs, task.abort_handle())));
+    }
+}
+
+/// Why a required plugin does not serve yet; none when it does.
+fn unmet(required: &View) -> Option<BlockReason> {
+    let id = &required.id;
+    match (required.phase, required.wish) {
+        // Somebody else's copy serves as well.
+        (PhaseName::Running | PhaseName::Foreign, _) => None,
+        (PhaseName::Blocked, _) => Some(BlockReason::Requires(format!(
+            "requires '{id}', which is blocked: {}",
+            required.cause
+        ))),
+        (_, Wish::Up) => Some(BlockReason::Awaits(format!(
+            "requires '{id}', which is not ready yet ({})",
+            required.phase
+        ))),
+        (_, Wish::Down) => Some(BlockReason::Requires(format!(
+            "requires '{id}', which is stopped; start it with: hubcli start {id}"
+        ))),
+    }
+}
+
+/// Posts a fact to `seat` whenever a required plugin is ready, and whenever it is no longer.
+async fn follow(hub: Arc<Hub>, seat: Arc<Seat>, id: PluginId) {
+    loop {
+        let required = hub.roster.seated(&id).await;
+        let ready = required.until(|view| unmet(view).is_none()).await;
+        seat.post(Event::CauseGone);
+        // A new run is another one, also when nobody saw the time between.
+        let lost = |view: &View| unmet(view).is_some() || view.run != ready.run;
+        required.until(lost).await;
+        seat.post(Event::DependencyLost { on: id.clone() });
+    }
+}
