@@ -221,6 +221,10 @@ pub trait Child: Send + Sync {
     fn tree(&self) -> os::cgroup::TreeKind;
     /// The processes of the tree, the main one first; for sampling.
     fn members(&self) -> Vec<os::Member>;
+    /// What its cgroup counts of the tree; none where it has none. Blocks a moment, as it reads files of the kernel.
+    fn counted(&self) -> Option<os::cgroup::TreeUsage> {
+        None
+    }
     /// Writes down what can be found out about the tree now, and gives the file (spec §10). The error is for the log. Once
     /// begun it is done, also when nobody waits for it any more.
     fn keep_evidence(&self, case: Case) -> BoxFuture<Result<PathBuf, String>> {

@@ -78,6 +78,10 @@ impl Child for HostChild {
         self.process.members()
     }
 
+    fn counted(&self) -> Option<os::cgroup::TreeUsage> {
+        self.process.usage()
+    }
+
     fn keep_evidence(&self, case: Case) -> BoxFuture<Result<PathBuf, String>> {
         let evidence = Evidence {
             id: self.id.clone(),

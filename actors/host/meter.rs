@@ -41,6 +41,7 @@ fn measure(sampler: &mut Option<Sampler<Key>>, round: Round, runs: Runs) -> Meas
         .map(|(id, run, child)| Tree {
             key: Some((id, run)),
             members: child.members(),
+            counted: child.counted(),
         })
         .collect();
     let others = match round {
@@ -48,6 +49,7 @@ fn measure(sampler: &mut Option<Sampler<Key>>, round: Round, runs: Runs) -> Meas
             let own = os::usage::own().map(|me| Tree {
                 key: None,
                 members: vec![me],
+                counted: None,
             });
             trees.extend(own);
             Others::Forget

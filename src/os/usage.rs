@@ -4,6 +4,7 @@
 //! CPU time of a tree never falls, as what has ended stays counted; nothing here costs more the more a process has open
 //! or mapped, where the kernel allows.
 
+use crate::cgroup::TreeUsage;
 use crate::process::Member;
 use crate::table;
 use std::collections::HashMap;
@@ -54,6 +55,8 @@ pub struct Tree<K> {
     pub key: K,
     /// Its processes, the main one first.
     pub members: Vec<Member>,
+    /// What its cgroup counts, which goes before the process table; none where it has none.
+    pub counted: Option<TreeUsage>,
 }
 
 /// What becomes of trees that a sample does not name.
@@ -118,16 +121,26 @@ impl<K: Hash + Eq + Clone> Sampler<K> {
             Others::Forget => Some(std::mem::take(&mut self.last)),
         };
         let mut usages = Vec::with_capacity(trees.len());
-        for Tree { key, members } in trees {
+        for Tree {
+            key,
+            members,
+            counted,
+        } in trees
+        {
             let last = before.as_ref().unwrap_or(&self.last).get(&key).copied();
-            let (usage, now) = self.measure(&members, last)?;
+            let (usage, now) = self.measure(&members, counted.as_ref(), last)?;
             self.last.insert(key.clone(), now);
             usages.push((key, usage));
         }
         Ok(usages)
     }
 
-    fn measure(&self, members: &[Member], last: Option<Last>) -> Result<(Usage, Last), UsageError> {
+    fn measure(
+        &self,
+        members: &[Member],
+        counted: Option<&TreeUsage>,
+        last: Option<Last>,
+    ) -> Result<(Usage, Last), UsageError> {
         let mut usage = Usage {
             open_fds: Some(0),
             ..Usage::default()
@@ -149,6 +162,13 @@ impl<K: Hash + Eq + Clone> Sampler<K> {
             alone = table::peak_rss(member.pid).unwrap_or(0).max(alone);
             let fds = table::open_fds(member.pid, MOST_LISTED);
             usage.open_fds = usage.open_fds.zip(fds).map(|(all, some)| all + some);
+        }
+        if let Some(counted) = counted {
+            // In ticks as the others, so that a tree may lose its cgroup's account between two samples.
+            ticks = self.ticks_of(counted.cpu_time);
+            usage.rss_bytes = counted.memory_bytes.unwrap_or(usage.rss_bytes);
+            usage.processes = counted.processes;
+            usage.threads = counted.tasks.unwrap_or(usage.threads);
         }
         let (at, since_boot) = (Instant::now(), since_boot()?);
         let (elapsed, total) = match last {
@@ -183,6 +203,11 @@ impl<K: Hash + Eq + Clone> Sampler<K> {
         };
         usage.cpu_percent = now.percent;
         Ok((usage, now))
+    }
+
+    fn ticks_of(&self, time: Duration) -> u64 {
+        let ticks = time.as_millis() * u128::from(self.ticks_per_second) / 1000;
+        u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 
     /// Of one processor.

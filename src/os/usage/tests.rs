@@ -14,7 +14,14 @@ fn me() -> Member {
 
 fn sample(sampler: &mut Sampler<u8>, key: u8, members: &[Member]) -> Usage {
     let members = members.to_vec();
-    let sampled = sampler.sample(vec![Tree { key, members }], Others::Keep);
+    let sampled = sampler.sample(
+        vec![Tree {
+            key,
+            members,
+            counted: None,
+        }],
+        Others::Keep,
+    );
     sampled.unwrap()[0].1
 }
 
@@ -77,7 +84,11 @@ fn a_reused_number_inherits_nothing_and_the_forgotten_are_dropped() {
     sample(&mut sampler, 1, &[me()]);
     assert_eq!(sampler.last.len(), 2);
     let members = vec![me()];
-    let only = vec![Tree { key: 1, members }];
+    let only = vec![Tree {
+        key: 1,
+        members,
+        counted: None,
+    }];
     sampler.sample(only, Others::Forget).unwrap();
     assert_eq!(sampler.last.keys().collect::<Vec<_>>(), [&1]);
     sampler.sample(Vec::new(), Others::Forget).unwrap();
