@@ -4,6 +4,7 @@ use crate::{Corpus, run};
 use launcher::app::config;
 use mqttcore::Config;
 use os::table::Stat;
+use os::told::{STATUS_BYTES, Said};
 use std::path::Path;
 
 const WORDS: [&str; 26] = [
@@ -153,4 +154,37 @@ fn written(folder: &Path) -> Vec<u8> {
     let bytes = std::fs::read(folder.join("journal")).unwrap();
     assert!(!bytes.is_empty());
     bytes
+}
+
+#[test]
+fn messages_to_the_notify_socket() {
+    let corpus = Corpus::of(
+        [
+            "READY=1\nSTATUS=all is well\nMAINPID=5",
+            "WATCHDOG=1\nWATCHDOG_USEC=20000000",
+            "EXTEND_TIMEOUT_USEC=18446744073709551615\nRELOADING=1",
+            "BARRIER=1\0",
+        ],
+        &[
+            "READY=1",
+            "STATUS=",
+            "WATCHDOG=trigger",
+            "\n",
+            "=",
+            "\0",
+            "\u{1F600}",
+        ],
+    );
+    run("notify", 1, &corpus, |input| {
+        let said = Said::read(input);
+        let bounded = |text: &String| text.len() <= STATUS_BYTES;
+        assert!(said.status.as_ref().is_none_or(bounded));
+        // What stands before does not change what comes after.
+        let mut ready = b"READY=1\n".to_vec();
+        ready.extend_from_slice(input);
+        let after = Said::read(&ready);
+        let zeroes = input.strip_suffix(b"\0").unwrap_or(input).contains(&0);
+        assert_eq!(after.ready, !zeroes);
+        assert_eq!(after.status, said.status);
+    });
 }
