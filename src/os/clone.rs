@@ -113,10 +113,11 @@ pub(crate) unsafe fn start_in(
         cgroup: cgroup.as_raw_fd() as u64,
         ..CloneArgs::default()
     };
-    // SAFETY: as the caller promises; the errand lives until the child has executed its program or ended, as we wait for
-    // that.
     let pid = match memory {
+        // SAFETY: as the caller promises; the errand lives until the child has executed its program or ended, as we wait
+        // for that.
         Memory::Shared => unsafe { clone_on_own_stack(&mut args, &errand) },
+        // SAFETY: likewise.
         Memory::Copied => unsafe { clone_copied(&mut args, &errand) },
     };
     let pid = pid.map_err(NotStarted::Clone)?;
@@ -166,8 +167,8 @@ impl Drop for Word {
         match self.1 {
             // SAFETY: made from a box by `new`, and not used any more.
             Memory::Shared => drop(unsafe { Box::from_raw(self.0) }),
-            // SAFETY: mapped by `new`, and not used any more.
             Memory::Copied => {
+                // SAFETY: mapped by `new`, and not used any more.
                 unsafe { libc::munmap(self.0.cast(), size_of::<i32>()) };
             }
         }
