@@ -19,6 +19,7 @@
 pub mod api;
 pub mod bridge;
 pub mod catalog;
+pub mod clock;
 pub mod control;
 pub mod desk;
 pub mod happening;

@@ -4,6 +4,7 @@
 //! implementation here or in the program, and a fake one in the simulation. Futures returned are cancel safe: dropping
 //! one never leaks a process or half a file.
 
+pub use crate::clock::{Clock, unix_millis};
 pub use crate::happening::{
     Happening, LauncherNews, LimitAction, LimitExceeded, LimitKind, PhaseChange, TOLD_LINE,
     TOLD_LINES,
@@ -24,7 +25,7 @@ use supervision::lifecycle::{BlockReason, Rules, SpawnFailure};
 use supervision::limits::Limits;
 use supervision::past::{End, Past, PastWish};
 use supervision::policy::LogPolicy;
-use supervision::{ExitStatus, MonoTime, PluginId, Run};
+use supervision::{ExitStatus, PluginId, Run};
 
 /// A future on the heap, so that ports can be trait objects.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -447,52 +448,6 @@ pub trait Memory: Send + Sync + 'static {
         id: &PluginId,
         hand: Option<supervision::hand::ByHand>,
     ) -> BoxFuture<Result<(), String>>;
-}
-
-/// The clocks: a monotonic one for decisions, the wall clock for records.
-#[derive(Debug, Clone)]
-pub struct Clock {
-    origin: tokio::time::Instant,
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Clock {
-            origin: tokio::time::Instant::now(),
-        }
-    }
-}
-
-impl Clock {
-    /// Now, for decisions.
-    #[must_use]
-    pub fn now(&self) -> MonoTime {
-        MonoTime::from_origin(self.origin.elapsed())
-    }
-
-    /// The runtime's instant of a moment, for timers.
-    #[must_use]
-    pub fn instant(&self, at: MonoTime) -> tokio::time::Instant {
-        // A deadline too far for the platform's clock is one that never comes; a year is as good.
-        let year = Duration::from_secs(365 * 24 * 3600);
-        let at = self.origin.checked_add(at.since_origin());
-        at.unwrap_or_else(|| tokio::time::Instant::now() + year)
-    }
-
-    /// Now, for records: Unix milliseconds; 0 when the clock stands before 1970.
-    #[must_use]
-    pub fn wall_mse(&self) -> i64 {
-        unix_millis(SystemTime::now())
-    }
-}
-
-/// Unix milliseconds; 0 for times before 1970.
-#[must_use]
-pub fn unix_millis(at: SystemTime) -> i64 {
-    at.duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        })
 }
 
 /// Everything a plugin's actor acts through.

@@ -40,6 +40,16 @@ pub(super) enum Token {
     Useless(String),
 }
 
+impl Token {
+    /// Whether somebody can log in with it.
+    pub(super) fn serves(&self) -> bool {
+        match self {
+            Token::Serves | Token::Due => true,
+            Token::Useless(_) => false,
+        }
+    }
+}
+
 /// The certs folder, with what was read in it.
 pub(super) struct Shelf {
     certs: PathBuf,

@@ -181,6 +181,15 @@ impl Directory {
         Ok(token)
     }
 
+    /// Whether the newest answer knew `id` with this public key; for a start while there is no bus to ask.
+    pub(super) async fn knew(&self, id: &PluginId, key: &str) -> bool {
+        let known = self.known.lock().await;
+        known
+            .keys
+            .get(id.as_str())
+            .is_some_and(|last| last.trim() == key)
+    }
+
     /// The number of the connection that is there, or comes in a moment.
     async fn connected(&self) -> Result<u64, Silence> {
         let mut links = self.accounts.links();

@@ -402,6 +402,14 @@ impl Inner {
                 self.starts(shelf, id, &found.key);
                 return Ok(());
             }
+            // Nobody needs the bus to start again what it knew a moment ago.
+            Err(Silence::NoBus(why))
+                if found.token.serves() && self.directory.knew(id, &found.key).await =>
+            {
+                tracing::info!(plugin = %id, "it starts with the token it has, as the bus is away: {why}");
+                self.starts(shelf, id, &found.key);
+                return Ok(());
+            }
             Err(silence) => return Err(without_token(shelf, id, &silence)),
         };
         match (standing, found.token) {

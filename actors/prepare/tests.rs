@@ -399,7 +399,7 @@ async fn a_token_that_is_due_is_renewed_if_that_is_possible() {
 }
 
 #[tokio::test]
-async fn without_a_bus_it_is_blocked_with_file_cause_and_way_out() {
+async fn without_a_bus_who_was_known_starts_and_others_are_blocked_with_file_cause_and_way_out() {
     let world = World::new();
     world.ready("a").await;
     let down = Link::Down {
@@ -408,6 +408,9 @@ async fn without_a_bus_it_is_blocked_with_file_cause_and_way_out() {
         reason: "the core is gone".to_owned(),
     };
     world.accounts.link.send_replace(down);
+    // Whom the hub knew with the key and token it has is started again; a newcomer, or who lost its token, is not.
+    world.ready("a").await;
+    std::fs::remove_file(world.certs().join("a.token")).unwrap();
     let text = world.blocked("a").await;
     assert_eq!(
         text,

@@ -153,7 +153,7 @@ const BREATH: Duration = Duration::from_secs(1);
 impl RestartPolicy {
     /// What is in force for a class: what was set for it, else what is fitting for it, else the whole policy.
     ///
-    /// Fitting is: [`BREATH`] before the first restart after `couldNotStart` and `outOfMemory`; a new run whatever the
+    /// Fitting is: a second before the first restart after `couldNotStart` and `outOfMemory`; a new run whatever the
     /// policy after `watchdog` and `limit`, which are there to ask for one; for `credential` looks from 250 ms to 30 s,
     /// as nothing runs by them; and to let a plugin go on whose required one went away.
     #[must_use]
