@@ -14,6 +14,7 @@ use crate::sys;
 use crate::table::{self, Marks};
 use crate::tree::{Delivered, SignalError};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -200,7 +201,16 @@ impl Process {
             Stage::Running | Stage::MainEnded(_) => false,
             Stage::Gone(_) => true,
         };
-        !gone && self.is_kin(sender)
+        !gone && (self.is_inhabitant(sender) || self.is_kin(sender))
+    }
+
+    /// Whether he is in the cgroup of this run, or was when he ended.
+    fn is_inhabitant(&self, sender: &Sender) -> bool {
+        let Some(cgroup) = &self.run.confines.cgroup else {
+            return false;
+        };
+        let own = std::fs::metadata(cgroup.path()).map(|folder| folder.ino());
+        own.is_ok_and(|own| sender.cgroup() == Some(own))
     }
 
     fn is_kin(&self, sender: &Sender) -> bool {
