@@ -40,7 +40,7 @@ impl Lifecycle {
                 // The original's status becomes "stopped by user" by a stop of this one only, not of all (HP 1.8).
                 match cause {
                     StopCause::ByHand => self.enter_stopped(Rest::Asked(cause)),
-                    StopCause::All | StopCause::Shutdown => {}
+                    StopCause::All | StopCause::Unlisted | StopCause::Shutdown => {}
                 }
                 Step::of(Answer::Already, Vec::new())
             }
@@ -73,7 +73,9 @@ impl Lifecycle {
                 match cause {
                     StopCause::ByHand => Step::of(Answer::Denied(denial), Vec::new()),
                     // All of ours are meant; of ours nothing lives here.
-                    StopCause::All | StopCause::Shutdown => Step::of(Answer::Already, Vec::new()),
+                    StopCause::All | StopCause::Unlisted | StopCause::Shutdown => {
+                        Step::of(Answer::Already, Vec::new())
+                    }
                 }
             }
         }

@@ -13,6 +13,8 @@ pub enum StopCause {
     ByHand,
     /// `stopAll`.
     All,
+    /// A reload: the file does not list it any more (spec §4).
+    Unlisted,
     /// The launcher itself stops.
     Shutdown,
 }
@@ -123,6 +125,9 @@ pub enum Event {
     },
     /// Fact: a cause of waiting may be gone (file changed, core back, credential there).
     CauseGone,
+    /// Fact: what its processes are made by (arguments, environment, binary) is another. A run that lives is replaced when
+    /// it is to be up, a wait is cut short; the row of failures is over, as they were those of another program.
+    Outdated,
     /// Fact: a copy that is not ours runs.
     ForeignFound {
         /// Its process.

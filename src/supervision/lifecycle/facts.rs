@@ -302,6 +302,37 @@ impl Lifecycle {
         }
     }
 
+    pub(super) fn outdated(&mut self, now: MonoTime) -> Step {
+        match self.wish {
+            Wish::Up => self.row = 0,
+            // What ends or rests does so as somebody wished; the next start is by the new settings.
+            Wish::Down => return Step::stale(),
+        }
+        match &mut self.phase {
+            Phase::Blocked { .. } | Phase::Backoff { .. } | Phase::Preparing { .. } => {
+                // A look under way went by the old settings: its result is stale.
+                Step::noted(self.enter_preparing(0))
+            }
+            Phase::Spawning { run, .. } => {
+                self.phase = Phase::Stopping {
+                    run: *run,
+                    stage: StopStage::AwaitsSpawn,
+                    then: Then::StartAgain,
+                };
+                Step::noted(Vec::new())
+            }
+            Phase::Proving { run, .. } | Phase::Running { run, .. } => {
+                let run = *run;
+                Step::noted(self.enter_grace(now, run, Then::StartAgain))
+            }
+            // What comes next goes by the new settings anyway.
+            Phase::Stopped { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Foreign { .. } => Step::noted(Vec::new()),
+        }
+    }
+
     pub(super) fn foreign_found(&mut self, pid: i32) -> Step {
         match &self.phase {
             Phase::Stopped { .. }

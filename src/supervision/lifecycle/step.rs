@@ -50,6 +50,7 @@ impl Lifecycle {
             Event::MainEnded { run, status } => self.main_ended(now, run, status),
             Event::TreeEnded { run, status } => self.tree_ended(now, run, status),
             Event::CauseGone => self.cause_gone(),
+            Event::Outdated => self.outdated(now),
             Event::ForeignFound { pid } => self.foreign_found(pid),
             Event::ForeignGone { pid } => self.foreign_gone(pid),
             Event::Tick => self.tick(now),

@@ -164,6 +164,9 @@ impl Lifecycle {
                 Rest::NeverStarted => String::new(),
                 Rest::Asked(StopCause::ByHand) => "stopped by hand".to_owned(),
                 Rest::Asked(StopCause::All) => "stopped with all others".to_owned(),
+                Rest::Asked(StopCause::Unlisted) => {
+                    "taken off autostart, and nobody enabled it by hand".to_owned()
+                }
                 Rest::Asked(StopCause::Shutdown) => "the launcher stops".to_owned(),
                 Rest::Finished => last().unwrap_or_default(),
             },

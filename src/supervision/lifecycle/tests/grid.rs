@@ -192,6 +192,7 @@ fn commands() -> Vec<Event> {
         Event::Start,
         Event::Stop(StopCause::ByHand),
         Event::Stop(StopCause::All),
+        Event::Stop(StopCause::Unlisted),
         Event::Stop(StopCause::Shutdown),
         Event::Restart,
         Event::KillNow,
@@ -216,6 +217,7 @@ fn events() -> Vec<Event> {
     all.push(Event::CauseGone);
     all.extend([Event::BusLost, Event::BusBack]);
     all.push(Event::DependencyLost { on: other() });
+    all.push(Event::Outdated);
     all.push(Event::Tick);
     all
 }
@@ -261,6 +263,7 @@ fn number_of_event(event: &Event) -> usize {
         Event::BusLost => 20,
         Event::BusBack => 21,
         Event::DependencyLost { .. } => 22,
+        Event::Outdated => 23,
     }
 }
 
@@ -286,7 +289,7 @@ fn no_variant_is_left_out() {
         list.dedup();
     }
     assert_eq!(phases, (0..10).collect::<Vec<_>>());
-    assert_eq!(events, (0..23).collect::<Vec<_>>());
+    assert_eq!(events, (0..24).collect::<Vec<_>>());
 }
 
 #[test]
@@ -315,6 +318,7 @@ fn facts_about_other_runs_and_looks_are_stale() {
             | Event::BusLost
             | Event::BusBack
             | Event::DependencyLost { .. }
+            | Event::Outdated
             | Event::ForeignFound { .. }
             | Event::ForeignGone { .. }
             | Event::Tick => true,
@@ -409,6 +413,41 @@ fn a_start_is_under_way_afterwards_from_everywhere_but_foreign() {
             | Phase::Blocked { .. }
             | Phase::Backoff { .. }
             | Phase::Foreign { .. } => panic!("{event:?} in {before:?} left {after:?}"),
+        }
+    });
+}
+
+#[test]
+fn other_settings_bring_a_new_run_to_what_is_to_be_up_and_nothing_else() {
+    each(|before, event, after, step| {
+        let Event::Outdated = event else {
+            return;
+        };
+        assert_eq!(after.wish, before.wish, "{before:?}");
+        if before.wish == Wish::Down {
+            assert_eq!((after, step), (before, &Step::stale()));
+            return;
+        }
+        assert_eq!(after.row, 0, "{before:?}");
+        match &before.phase {
+            Phase::Blocked { .. } | Phase::Backoff { .. } | Phase::Preparing { .. } => {
+                assert_eq!(step.effects, [Effect::Prepare(Ticket(6))], "{before:?}");
+            }
+            Phase::Proving { run, .. } | Phase::Running { run, .. } => {
+                assert_eq!(step.effects, [Effect::SignalTree(*run)], "{before:?}");
+                assert!(matches!(
+                    &after.phase,
+                    Phase::Stopping { then: Then::StartAgain, .. }
+                ));
+            }
+            Phase::Spawning { .. } => assert!(matches!(
+                &after.phase,
+                Phase::Stopping { then: Then::StartAgain, stage: StopStage::AwaitsSpawn, .. }
+            )),
+            Phase::Stopped { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Foreign { .. } => assert_eq!(after.phase, before.phase),
         }
     });
 }

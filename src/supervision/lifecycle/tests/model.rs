@@ -147,10 +147,11 @@ impl World {
     }
 
     fn command(&mut self, event: Event) {
-        let wished = if matches!(event, Event::Stop(_) | Event::KillNow) {
-            Wish::Down
-        } else {
-            Wish::Up
+        let wished = match event {
+            Event::Stop(_) | Event::KillNow => Wish::Down,
+            // Other settings are nobody's wish.
+            Event::Outdated => self.wish,
+            _ => Wish::Up,
         };
         let denied = matches!(self.step(event), Answer::Denied(_));
         // A stop that nothing can be done about is remembered all the same; a start is not.
@@ -394,6 +395,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => Just(Event::Start),
         3 => Just(Event::Stop(StopCause::ByHand)),
         1 => Just(Event::Stop(StopCause::All)),
+        1 => Just(Event::Outdated),
         2 => Just(Event::Restart),
         1 => Just(Event::KillNow),
     ];
