@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod order;
 pub mod past;
+pub mod plan;
 pub mod policy;
 pub mod time;
 pub mod why;

@@ -437,12 +437,19 @@ fn other_settings_bring_a_new_run_to_what_is_to_be_up_and_nothing_else() {
                 assert_eq!(step.effects, [Effect::SignalTree(*run)], "{before:?}");
                 assert!(matches!(
                     &after.phase,
-                    Phase::Stopping { then: Then::StartAgain, .. }
+                    Phase::Stopping {
+                        then: Then::StartAgain,
+                        ..
+                    }
                 ));
             }
             Phase::Spawning { .. } => assert!(matches!(
                 &after.phase,
-                Phase::Stopping { then: Then::StartAgain, stage: StopStage::AwaitsSpawn, .. }
+                Phase::Stopping {
+                    then: Then::StartAgain,
+                    stage: StopStage::AwaitsSpawn,
+                    ..
+                }
             )),
             Phase::Stopped { .. }
             | Phase::Stopping { .. }

@@ -147,11 +147,13 @@ impl World {
     }
 
     fn command(&mut self, event: Event) {
-        let wished = match event {
-            Event::Stop(_) | Event::KillNow => Wish::Down,
+        let wished = if matches!(event, Event::Stop(_) | Event::KillNow) {
+            Wish::Down
+        } else if event == Event::Outdated {
             // Other settings are nobody's wish.
-            Event::Outdated => self.wish,
-            _ => Wish::Up,
+            self.wish
+        } else {
+            Wish::Up
         };
         let denied = matches!(self.step(event), Answer::Denied(_));
         // A stop that nothing can be done about is remembered all the same; a start is not.
