@@ -29,6 +29,8 @@ pub const SLOW_RESCAN: Duration = Duration::from_secs(60);
 pub enum CatalogMessage {
     /// The folders may have changed.
     Changed,
+    /// There are other plans.
+    Replanned,
     /// They have been quiet for a while, or it is time for the slow rescan.
     LookNow,
     /// What a look found.
@@ -58,6 +60,8 @@ pub struct CatalogState {
     trouble: Option<String>,
     /// Keeps the watch; none when the folders cannot be watched.
     watching: Option<AbortHandle>,
+    /// Tells of other plans.
+    following: AbortHandle,
 }
 
 impl Drop for CatalogState {
@@ -68,6 +72,7 @@ impl Drop for CatalogState {
         if let Some(watching) = &self.watching {
             watching.abort();
         }
+        self.following.abort();
     }
 }
 
@@ -82,12 +87,14 @@ impl Actor for Catalog {
         (hub, root): (Arc<Hub>, ActorRef<RootMessage>),
     ) -> Result<CatalogState, ActorProcessingErr> {
         let look = begin_look(&hub, &myself);
+        let following = follow(&hub, myself);
         Ok(CatalogState {
             hub,
             root,
             look,
             trouble: None,
             watching: None,
+            following,
         })
     }
 
@@ -118,6 +125,7 @@ impl Actor for Catalog {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             CatalogMessage::Changed => state.changed(&myself),
+            CatalogMessage::Replanned => state.replanned(&myself),
             CatalogMessage::LookNow => match state.look {
                 Look::Planned(_) => state.look = begin_look(&state.hub, &myself),
                 Look::UnderWay | Look::UnderWayAndStale => {}
@@ -142,6 +150,22 @@ fn keep(watch: Box<dyn Send>, hub: &Hub) -> AbortHandle {
         let _ = stages.wait_for(|stage| *stage == Stage::Ending).await;
     });
     keeping.abort_handle()
+}
+
+/// Also tells of the plans that came while no catalog was there.
+fn follow(hub: &Hub, myself: ActorRef<CatalogMessage>) -> AbortHandle {
+    let mut plans = hub.plans_to_come();
+    if hub.stage() > Stage::Beginning {
+        plans.mark_changed();
+    }
+    let following = tokio::spawn(async move {
+        while plans.changed().await.is_ok() {
+            if myself.cast(CatalogMessage::Replanned).is_err() {
+                return;
+            }
+        }
+    });
+    following.abort_handle()
 }
 
 fn begin_look(hub: &Arc<Hub>, myself: &ActorRef<CatalogMessage>) -> Look {
@@ -175,6 +199,20 @@ impl CatalogState {
             Look::Planned(timer) => {
                 timer.abort();
                 plan_look(myself, DEBOUNCE)
+            }
+            Look::UnderWay | Look::UnderWayAndStale => Look::UnderWayAndStale,
+        };
+    }
+
+    /// Those that are to run get their seats at once, the rest is found by a look.
+    fn replanned(&mut self, myself: &ActorRef<CatalogMessage>) {
+        let plans = self.hub.plans();
+        self.seat_wanted();
+        self.hub.has_seated(&plans);
+        self.look = match std::mem::replace(&mut self.look, Look::UnderWayAndStale) {
+            Look::Planned(timer) => {
+                timer.abort();
+                begin_look(&self.hub, myself)
             }
             Look::UnderWay | Look::UnderWayAndStale => Look::UnderWayAndStale,
         };

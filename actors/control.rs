@@ -1,11 +1,15 @@
 //! Control: turns signals into messages to root, and tells systemd how far the launcher is.
 //!
 //! Invariants: SIGTERM and SIGINT end the launcher in order, a second one at once; SIGHUP, SIGUSR1 and SIGUSR2 never end
-//! it (T40); no signal is lost while no control listens: it waits in [`Signals`], which outlives the actor.
+//! it (T40), SIGHUP has the configuration read anew; no signal is lost while no control listens: it waits in [`Signals`],
+//! which outlives the actor.
 
 use crate::health::Trouble;
 use crate::hub::{Hub, Stage};
 use crate::message::{Haste, RootMessage};
+use crate::ports::BoxFuture;
+use crate::reload::{How, reload};
+use crate::wind::LAUNCHER;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::io;
 use std::sync::Arc;
@@ -18,8 +22,19 @@ use tokio::task::AbortHandle;
 pub struct ControlArgs {
     /// Tells systemd that a stage is reached, and what is wrong; does nothing without systemd.
     pub tell_systemd: Arc<dyn Fn(Stage, Trouble) + Send + Sync>,
+    /// Tells systemd that the configuration is read anew, and that this is over.
+    pub tell_reload: Arc<dyn Fn(Reloading) + Send + Sync>,
     /// What was caught since the launcher began.
     pub signals: Signals,
+}
+
+/// How far a reload that systemd asked for is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reloading {
+    /// The file is about to be read.
+    Begins,
+    /// It is in force, or refused.
+    IsOver,
 }
 
 /// The signals that the launcher catches, from its beginning to its end; clones are the same.
@@ -91,7 +106,10 @@ impl Actor for Control {
         (hub, args, root): (Arc<Hub>, ControlArgs, ActorRef<RootMessage>),
     ) -> Result<ControlState, ActorProcessingErr> {
         let mut tasks: Vec<_> = (0..args.signals.kinds.len())
-            .map(|index| listen(args.signals.clone(), index, root.clone()))
+            .map(|index| {
+                let on_hangup = on_hangup(&hub, &args);
+                listen(args.signals.clone(), index, root.clone(), on_hangup)
+            })
             .collect();
         tasks.push(follow(&hub, myself));
         Ok(ControlState { args, tasks })
@@ -110,8 +128,48 @@ impl Actor for Control {
     }
 }
 
+/// What is done for SIGHUP.
+type OnHangup = Box<dyn Fn() -> BoxFuture<()> + Send + Sync>;
+
+/// Reloads. Another SIGHUP meanwhile waits, and then the file is read once more.
+fn on_hangup(hub: &Arc<Hub>, args: &ControlArgs) -> OnHangup {
+    let (hub, tell) = (hub.clone(), args.tell_reload.clone());
+    Box::new(move || {
+        let (hub, tell) = (hub.clone(), tell.clone());
+        Box::pin(async move {
+            tracing::info!("SIGHUP: the configuration is read anew");
+            // Before it is up, systemd waits for that, and READY=1 would say so.
+            let told = (hub.stage() == Stage::Up).then(|| Told::begin(tell));
+            // Of its own, so that it is carried out whatever becomes of control; what went wrong is in the log.
+            let _ = tokio::spawn(async move { reload(&hub, How::ForReal, LAUNCHER).await }).await;
+            drop(told);
+        })
+    })
+}
+
+/// Tells of a reload, and of its end in any case.
+struct Told(Arc<dyn Fn(Reloading) + Send + Sync>);
+
+impl Told {
+    fn begin(tell: Arc<dyn Fn(Reloading) + Send + Sync>) -> Self {
+        tell(Reloading::Begins);
+        Told(tell)
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        (self.0)(Reloading::IsOver);
+    }
+}
+
 /// Straight to root: a message that waits in the mailbox of a control that crashes would be lost.
-fn listen(signals: Signals, index: usize, root: ActorRef<RootMessage>) -> AbortHandle {
+fn listen(
+    signals: Signals,
+    index: usize,
+    root: ActorRef<RootMessage>,
+    on_hangup: OnHangup,
+) -> AbortHandle {
     tokio::spawn(async move {
         let Some((kind, signal)) = signals.kinds.get(index) else {
             return;
@@ -120,9 +178,7 @@ fn listen(signals: Signals, index: usize, root: ActorRef<RootMessage>) -> AbortH
         let mut signal = signal.lock().await;
         while signal.recv().await.is_some() {
             if *kind == SignalKind::hangup() {
-                tracing::warn!(
-                    "SIGHUP: the configuration is read at start only; restart the launcher to apply it"
-                );
+                on_hangup().await;
                 continue;
             }
             tracing::info!(signal = kind.as_raw_value(), "asked to stop");
@@ -202,6 +258,10 @@ mod tests {
         heard.await.expect("in time").expect("root lives")
     }
 
+    fn nothing() -> OnHangup {
+        Box::new(|| Box::pin(async {}))
+    }
+
     #[tokio::test]
     async fn a_signal_waits_for_a_control() {
         let signals = Signals::catch().unwrap();
@@ -215,7 +275,7 @@ mod tests {
         for _ in 0..2 {
             send("TERM");
             let tasks: Vec<_> = (0..signals.kinds.len())
-                .map(|index| listen(signals.clone(), index, root.clone()))
+                .map(|index| listen(signals.clone(), index, root.clone(), nothing()))
                 .collect();
             assert!(matches!(
                 next(&mut heard).await,
@@ -226,7 +286,7 @@ mod tests {
             }
         }
         send("INT");
-        let _task = listen(signals.clone(), 1, root.clone());
+        let _task = listen(signals.clone(), 1, root.clone(), nothing());
         assert!(matches!(next(&mut heard).await, RootMessage::End(_)));
         root.stop(None);
     }

@@ -8,13 +8,12 @@ use crate::link::Link;
 use crate::ports::{
     Configuration, FileFacts, Inventory, Kind, Meter, Plans, Ports, Renewer, Teller, Usage,
 };
-use crate::seat::{Roster, Seat};
+use crate::seat::{Enabling, Roster, Seat};
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 use supervision::PluginId;
-use supervision::hand::{Setting, enabled};
 use supervision::lifecycle::{Event, Lifecycle};
 use tokio::sync::{Notify, watch};
 
@@ -59,6 +58,10 @@ pub struct Hub {
     pub began: SystemTime,
     stage: watch::Sender<Stage>,
     own_usage: Mutex<Option<Usage>>,
+    /// Held by the reload that is under way.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
+    /// The plans by which the catalog has seated last; none before the first time.
+    seated: watch::Sender<Option<Arc<Plans>>>,
     /// Tells the jitter of one launcher from that of another.
     seed: u64,
 }
@@ -129,6 +132,8 @@ impl Hub {
             began: SystemTime::now(),
             stage: watch::Sender::new(Stage::Beginning),
             own_usage: Mutex::new(None),
+            reloading: tokio::sync::Mutex::default(),
+            seated: watch::Sender::default(),
             seed,
         })
     }
@@ -150,6 +155,23 @@ impl Hub {
         let plans = Arc::new(plans);
         self.plans.send_replace(plans.clone());
         plans
+    }
+
+    /// Whoever is to start by these plans has a seat.
+    pub(crate) fn has_seated(&self, plans: &Arc<Plans>) {
+        self.seated.send_replace(Some(plans.clone()));
+    }
+
+    /// Waits for that.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn seated(&self, plans: &Arc<Plans>) {
+        let mut seated = self.seated.subscribe();
+        let by_these =
+            |last: &Option<Arc<Plans>>| last.as_ref().is_some_and(|last| Arc::ptr_eq(last, plans));
+        // The sender is ours.
+        let _ = seated.wait_for(by_these).await;
     }
 
     /// How far the launcher is.
@@ -210,16 +232,16 @@ impl Hub {
         let plans = self.plans();
         let plan = plans.of(&id, kind).clone();
         let memory = &self.ports.memory;
-        let setting = match kind {
-            Kind::Core => Setting::Enabled,
-            Kind::Plugin => enabled(memory.hand(&id).as_ref(), plans.autostart.contains(&id)),
+        let enabling = Enabling {
+            hand: memory.hand(&id),
+            listed: plans.autostart.contains(&id),
         };
         // Seats differ, so that those that fail together do not come back together.
         let mut chance = DefaultHasher::new();
         (self.seed, &id).hash(&mut chance);
         let life = Lifecycle::new(plan.rules.clone(), memory.last_run(&id), chance.finish());
         let now = self.ports.clock.wall_mse();
-        let seat = Seat::new(id, kind, life, plan, file, setting, now);
+        let seat = Seat::new(id, kind, life, plan, file, enabling, now);
         seat.recall(memory);
         if seat.state().plan.teller == Teller::Login && kind == Kind::Plugin {
             tokio::spawn(tell_of_bus(Arc::downgrade(&seat), self.renewer.links()));

@@ -37,6 +37,7 @@ mod outbox;
 pub mod plugin;
 pub mod ports;
 pub mod prepare;
+pub mod reload;
 pub mod renewal;
 pub mod root;
 mod sampling;

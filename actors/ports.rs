@@ -232,6 +232,8 @@ pub trait Child: Send + Sync {
         let _ = case;
         Box::pin(async { Err("nothing is kept of it".to_owned()) })
     }
+    /// Its log is kept by this from now on.
+    fn keep_logs_by(&self, _: LogPolicy) {}
     /// Writes the end line and closes the log of this run; `done` gets its last lines once all output is in.
     fn close_log(&self, cause: &str, lasted: Duration, done: Box<dyn FnOnce(Vec<String>) + Send>);
 }

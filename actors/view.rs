@@ -32,6 +32,10 @@ pub struct View {
     pub wish_since_mse: i64,
     /// Whether it starts with the launcher.
     pub enabled: Setting,
+    /// What was set by hand; none = the file decides.
+    pub hand: Option<Setting>,
+    /// Whether the file lists it in `autostart`.
+    pub listed: bool,
     /// Number of the newest run.
     pub run: Run,
     /// The newest main process; 0 = never started.

@@ -22,7 +22,7 @@ use actors::root::{Root, RootArgs};
 use actors::seat::Seat;
 use bus::client::{Options, connect_forever};
 use bus::rpc::Request;
-use bus::wire::NameArgs;
+use bus::wire::{NameArgs, StartArgs};
 use ractor::{Actor, ActorRef};
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -155,6 +155,7 @@ impl Launcher {
             },
             control: ControlArgs {
                 tell_systemd: Arc::new(|_, _| {}),
+                tell_reload: Arc::new(|_| {}),
                 signals: Signals::catch().unwrap(),
             },
             local: None,
@@ -189,7 +190,7 @@ impl Launcher {
             match dice.roll(10) {
                 0..=3 => {
                     wish = self
-                        .order(&Request::StartPlugin(NameArgs { name }), wish)
+                        .order(&Request::StartPlugin(StartArgs { name, once: false }), wish)
                         .await
                 }
                 4..=5 => {

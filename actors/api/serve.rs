@@ -8,12 +8,13 @@ use crate::hub::{Hub, Stage};
 use crate::message::{Order, OrderError, OrderResult};
 use crate::plugin::send_order;
 use crate::ports::Kind;
+use crate::reload::{How, reload};
 use crate::seat::Seat;
 use crate::turn::turns;
 use crate::view::View;
 use crate::wind;
 use bus::rpc::{Reply, Request, echoed, not_found};
-use bus::wire::{LAUNCHER, ListReply};
+use bus::wire::{LAUNCHER, ListReply, PlanReply};
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::PluginId;
@@ -108,17 +109,30 @@ pub async fn serve(hub: &Arc<Hub>, request: Request, caller: &Caller) -> Result<
         | Request::RestartPlugin(_)
         | Request::EnablePlugin(_)
         | Request::DisablePlugin(_)
+        | Request::Reload(_)
             if hub.stage() == Stage::Ending =>
         {
             Err("the launcher is stopping; nothing is started or changed any more".to_owned())
         }
+        Request::StartPlugin(args) if args.once => start_once(hub, &args.name, by).await,
         Request::StartPlugin(args) => start(hub, &args.name, Order::Start, caller).await,
         Request::RestartPlugin(args) => start(hub, &args.name, Order::Restart, caller).await,
         Request::StopPlugin(args) => stop(hub, &args.name, caller).await,
         Request::StartAllPlugins => start_all(hub, by).await,
         Request::StopAllPlugins(args) => Ok(stop_all(hub, args.including_core, by).await),
-        Request::EnablePlugin(args) => set(hub, &args.name, Setting::Enabled, by).await,
-        Request::DisablePlugin(args) => set(hub, &args.name, Setting::Disabled, by).await,
+        Request::EnablePlugin(args) | Request::DisablePlugin(args) if args.default => {
+            let seat = known(hub, &args.name)?;
+            set(hub, &seat, None, by).await
+        }
+        Request::EnablePlugin(args) => {
+            let seat = known(hub, &args.name)?;
+            set(hub, &seat, Some(Setting::Enabled), by).await
+        }
+        Request::DisablePlugin(args) => {
+            let seat = known(hub, &args.name)?;
+            set(hub, &seat, Some(Setting::Disabled), by).await
+        }
+        Request::Reload(args) => reload_for(hub, args.dry_run, by).await,
     }
 }
 
@@ -184,6 +198,28 @@ fn is_cut_off(seat: &Seat, caller: &Caller) -> bool {
     }
 }
 
+/// Up, but not enabled.
+async fn start_once(hub: &Arc<Hub>, name: &str, by: &str) -> Result<Served, String> {
+    let seat = known(hub, name)?;
+    let ordered = send_order(&seat, Order::Start, by);
+    let view = outcome(&seat, ordered, Instant::now() + PATIENCE).await?;
+    Ok(info_reply(hub, &view))
+}
+
+async fn reload_for(hub: &Arc<Hub>, dry_run: bool, by: &str) -> Result<Served, String> {
+    let how = if dry_run { How::DryRun } else { How::ForReal };
+    let (hub, by) = (hub.clone(), by.to_owned());
+    // Of its own, so that it is carried out whatever becomes of who asked.
+    let work = tokio::spawn(async move { reload(&hub, how, &by).await });
+    match work.await {
+        Ok(Ok(plan)) => Ok(Reply::Plan(PlanReply { plan }).into()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(panic) => Err(format!(
+            "the reload failed by a mistake of the launcher: {panic}"
+        )),
+    }
+}
+
 async fn stop(hub: &Arc<Hub>, name: &str, caller: &Caller) -> Result<Served, String> {
     let seat = known(hub, name)?;
     let order = Order::Stop(StopCause::ByHand);
@@ -209,7 +245,7 @@ async fn set_and_wait(
         note_hand(hub, seat, setting, by)
     );
     view?;
-    let settled = enabled_is(seat, setting).await;
+    let settled = hand_is(seat, Some(setting)).await;
     Ok(info_reply(hub, &settled))
 }
 
@@ -247,59 +283,71 @@ async fn outcome(
 
 /// Notes what was set by hand; that it could not be noted is logged, and no reason not to obey.
 async fn note_hand(hub: &Hub, seat: &Seat, setting: Setting, by: &str) {
-    if let Err(text) = keep_hand(hub, seat, setting, by).await {
+    if let Err(text) = keep_hand(hub, seat, Some(setting), by).await {
         tracing::error!(plugin = %seat.id, "{text}; it is obeyed, but forgotten when the launcher restarts");
     }
 }
 
-async fn keep_hand(hub: &Hub, seat: &Seat, setting: Setting, by: &str) -> Result<(), String> {
+/// Notes what is set by hand, or with none that nothing is any more.
+async fn keep_hand(
+    hub: &Hub,
+    seat: &Seat,
+    setting: Option<Setting>,
+    by: &str,
+) -> Result<(), String> {
     // The core always starts with the launcher: without it nobody could say otherwise.
     if seat.kind == Kind::Core {
         return Ok(());
     }
-    let hand = ByHand {
+    let hand = setting.map(|setting| ByHand {
         setting,
         who: by.to_owned(),
         when_mse: hub.ports.clock.wall_mse(),
-    };
-    let kept = hub.ports.memory.keep_hand(&seat.id, Some(hand));
+    });
+    let kept = hub.ports.memory.keep_hand(&seat.id, hand.clone());
     let kept = match tokio::time::timeout(SHORT_PATIENCE, kept).await {
         Ok(kept) => kept,
         Err(_elapsed) => Err("the disk does not answer".to_owned()),
     };
     // In any case: it is so until the launcher restarts.
-    seat.set_enabled(setting);
+    seat.set_hand(hand);
     kept.map_err(|why| format!("cannot note that '{}' is {}: {why}", seat.id, word(setting)))
 }
 
-fn word(setting: Setting) -> &'static str {
+fn word(setting: Option<Setting>) -> &'static str {
     match setting {
-        Setting::Enabled => "enabled",
-        Setting::Disabled => "disabled",
+        Some(Setting::Enabled) => "enabled",
+        Some(Setting::Disabled) => "disabled",
+        None => "as the file says",
     }
 }
 
 /// The view once it shows the setting, as its actor was told.
-async fn enabled_is(seat: &Seat, setting: Setting) -> Arc<View> {
-    let shown = seat.until(|view| view.enabled == setting);
+async fn hand_is(seat: &Seat, setting: Option<Setting>) -> Arc<View> {
+    // Nothing is set for the core.
+    let shown = seat.until(|view| seat.kind == Kind::Core || view.hand == setting);
     match tokio::time::timeout(A_TURN, shown).await {
         Ok(view) => view,
         Err(_elapsed) => seat.view(),
     }
 }
 
-async fn set(hub: &Arc<Hub>, name: &str, setting: Setting, by: &str) -> Result<Served, String> {
-    let seat = known(hub, name)?;
+async fn set(
+    hub: &Arc<Hub>,
+    seat: &Arc<Seat>,
+    setting: Option<Setting>,
+    by: &str,
+) -> Result<Served, String> {
     if seat.kind == Kind::Core {
         return match setting {
-            Setting::Enabled => Ok(info_reply(hub, &seat.view())),
-            Setting::Disabled => Err("the core always starts with the launcher; \
+            Some(Setting::Enabled) | None => Ok(info_reply(hub, &seat.view())),
+            Some(Setting::Disabled) => Err("the core always starts with the launcher; \
                 to run without one, take corebin out of launcher.yaml"
                 .to_owned()),
         };
     }
-    keep_hand(hub, &seat, setting, by).await?;
-    let view = enabled_is(&seat, setting).await;
+    keep_hand(hub, seat, setting, by).await?;
+    let view = hand_is(seat, setting).await;
     Ok(info_reply(hub, &view))
 }
 

@@ -82,6 +82,13 @@ pub fn info(hub: &Hub, view: &View) -> PluginInfo {
         .as_str()
         .to_owned(),
         node: node.client_id.clone(),
+        set_by_hand: match view.hand {
+            Some(Setting::Enabled) => "enabled",
+            Some(Setting::Disabled) => "disabled",
+            None => "",
+        }
+        .to_owned(),
+        autostart: view.listed,
     }
 }
 
@@ -165,7 +172,7 @@ fn told(hub: &Hub, seat: &Seat, view: &View) -> (Told, Vec<String>) {
         phase: state.life.phase(),
         wish: state.life.wish(),
         wish_by: &state.wish_by,
-        enabled: state.enabled,
+        enabled: state.enabled(seat.kind),
         last: state.life.last_failure(),
         tail: &state.tail,
         restarts: state.life.restarts(),

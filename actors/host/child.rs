@@ -14,6 +14,7 @@ use os::{Member, Process};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use supervision::policy::LogPolicy;
 use supervision::{ExitStatus, PluginId, Run};
 
 /// A run on this machine. When it is dropped after its tree is gone, so are its FIFOs and its record; before, they stay
@@ -97,6 +98,10 @@ impl Child for HostChild {
             let kept = kept.await;
             kept.unwrap_or_else(|error| Err(format!("looking at it failed: {error}")))
         })
+    }
+
+    fn keep_logs_by(&self, policy: LogPolicy) {
+        self.log.keep_by(policy);
     }
 
     fn close_log(&self, cause: &str, lasted: Duration, done: Box<dyn FnOnce(Vec<String>) + Send>) {

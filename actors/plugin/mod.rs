@@ -20,7 +20,7 @@ pub use order::{order, send_order};
 use crate::hub::Hub;
 use crate::message::{Order, OrderError, OrderResult, PluginMessage};
 use crate::ports::{Clock, FileFacts, Kind, Look, Ports, Preparation};
-use crate::seat::Seat;
+use crate::seat::{Posted, Seat};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use requires::{Missing, Requirements};
 use std::sync::Arc;
@@ -175,8 +175,13 @@ impl PluginState {
     /// Takes in what was posted, shows the result, answers who waits, arms the timer.
     fn settle(&mut self, myself: &ActorRef<PluginMessage>) {
         self.seat.looks();
-        while let Some(event) = self.seat.take_posted() {
-            self.apply(event);
+        while let Some(posted) = self.seat.take_posted() {
+            match posted {
+                Posted::Event(event) => {
+                    self.apply(event);
+                }
+                Posted::ByFile { event, orders, by } => self.obey_file(event, orders, &by),
+            }
         }
         self.give_up_turn();
         self.follow_requirements();
@@ -203,6 +208,21 @@ impl PluginState {
         drop(self.seat.take_turn());
     }
 
+    /// What the file wants, unless somebody has ordered otherwise since that was decided.
+    fn obey_file(&mut self, event: Event, orders: u64, by: &str) {
+        if self.seat.state().orders != orders {
+            return;
+        }
+        let was = self.seat.state().life.wish();
+        match self.apply(event) {
+            Answer::Accepted | Answer::Already => {
+                let now = self.ports.clock.wall_mse();
+                self.seat.state().wish(by, now, was);
+            }
+            Answer::Denied(_) | Answer::Noted | Answer::Stale => {}
+        }
+    }
+
     fn obey(&mut self, order: Order, by: &str, reply: Option<oneshot::Sender<OrderResult>>) {
         // A requester that gave up must not find its order carried out later.
         if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
@@ -218,6 +238,7 @@ impl PluginState {
             }
             return;
         }
+        self.seat.state().orders += 1;
         let goal = waiters::goal_of(order, &self.seat.state().life);
         let wish_before = self.seat.state().life.wish();
         by.clone_into(&mut self.asked_by);

@@ -21,7 +21,7 @@ use ractor::ActorRef;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use supervision::hand::Setting;
+use supervision::hand::{ByHand, Setting, enabled};
 use supervision::lifecycle::{Effect, Event, Lifecycle};
 use supervision::past::{Fault, PastWish};
 use supervision::{MonoTime, PluginId, Run};
@@ -44,7 +44,12 @@ pub(crate) struct SeatState {
     pub(crate) started_by_hand: bool,
     /// Whether the launcher is ending: nothing is started on it any more.
     pub(crate) closed: bool,
-    pub(crate) enabled: Setting,
+    /// What was set by hand.
+    pub(crate) hand: Option<ByHand>,
+    /// Whether the file lists it in `autostart`.
+    pub(crate) listed: bool,
+    /// How much it was told by others than the file: orders and settings by hand.
+    pub(crate) orders: u64,
     pub(crate) wish_by: String,
     pub(crate) wish_since_mse: i64,
     pub(crate) phase_since_mse: i64,
@@ -80,7 +85,7 @@ pub struct Seat {
     /// Plugin or core.
     pub kind: Kind,
     state: Mutex<SeatState>,
-    posted: Mutex<VecDeque<Event>>,
+    posted: Mutex<VecDeque<Posted>>,
     view: watch::Sender<Arc<View>>,
     tails: watch::Sender<Run>,
     standing: RwLock<Standing>,
@@ -89,6 +94,29 @@ pub struct Seat {
     memory: OnceLock<Arc<dyn Memory>>,
     /// The actor was told that a run has told something, and has not looked yet.
     nudged: AtomicBool,
+}
+
+/// Why it starts with the launcher, or does not (spec §9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enabling {
+    /// What was set by hand.
+    pub hand: Option<ByHand>,
+    /// Whether the file lists it in `autostart`.
+    pub listed: bool,
+}
+
+/// What waits for the actor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Posted {
+    /// A fact, or a command that nothing overtakes.
+    Event(Event),
+    /// What the file wants, unless somebody has ordered otherwise meanwhile.
+    ByFile {
+        event: Event,
+        /// [`SeatState::orders`] when it was decided.
+        orders: u64,
+        by: String,
+    },
 }
 
 /// Who runs a seat.
@@ -116,7 +144,7 @@ impl Seat {
         life: Lifecycle,
         plan: Plan,
         file: Option<FileFacts>,
-        enabled: Setting,
+        enabling: Enabling,
         now_mse: i64,
     ) -> Arc<Self> {
         let state = SeatState {
@@ -130,7 +158,9 @@ impl Seat {
             spawner_said: None,
             started_by_hand: false,
             closed: false,
-            enabled,
+            hand: enabling.hand,
+            listed: enabling.listed,
+            orders: 0,
             wish_by: String::new(),
             wish_since_mse: 0,
             phase_since_mse: now_mse,
@@ -244,6 +274,7 @@ impl Seat {
             let mut state = self.state();
             let was = state.life.wish();
             state.wish(by, now_mse, was);
+            state.orders += 1;
         }
         self.post(event);
     }
@@ -270,15 +301,42 @@ impl Seat {
         }
     }
 
-    /// Sets whether it starts with the launcher; shown as soon as an actor has a turn.
-    pub(crate) fn set_enabled(&self, setting: Setting) {
-        self.state().enabled = setting;
+    /// What was set by hand, or that nothing is any more; shown as soon as an actor has a turn.
+    pub(crate) fn set_hand(&self, hand: Option<ByHand>) {
+        {
+            let mut state = self.state();
+            state.hand = hand;
+            state.orders += 1;
+        }
+        let _ = self.tell(PluginMessage::Look);
+    }
+
+    /// The file says otherwise: it is run by this plan from its next step on, and what lives is logged by it.
+    pub(crate) fn replan(&self, plan: Plan, listed: bool) {
+        {
+            let mut state = self.state();
+            state.life.set_rules(plan.rules.clone());
+            if let Some((_, child)) = &state.child
+                && state.plan.logs != plan.logs
+            {
+                child.keep_logs_by(plan.logs);
+            }
+            state.plan = plan;
+            state.listed = listed;
+        }
+        let _ = self.tell(PluginMessage::Look);
+    }
+
+    /// A command of the file's, decided when the seat had taken so many orders; another one since then goes before it.
+    pub(crate) fn by_file(&self, event: Event, orders: u64, by: &str) {
+        let by = by.to_owned();
+        lock(&self.posted).push_back(Posted::ByFile { event, orders, by });
         let _ = self.tell(PluginMessage::Look);
     }
 
     /// Notes a fact for the actor and wakes it; kept over its crash.
     pub fn post(&self, event: Event) {
-        lock(&self.posted).push_back(event);
+        lock(&self.posted).push_back(Posted::Event(event));
         // No actor now: the next one looks at what was posted when it starts.
         let _ = self.tell(PluginMessage::Look);
     }
@@ -292,7 +350,7 @@ impl Seat {
         self.tails.send_replace(run);
     }
 
-    pub(crate) fn take_posted(&self) -> Option<Event> {
+    pub(crate) fn take_posted(&self) -> Option<Posted> {
         lock(&self.posted).pop_front()
     }
 
@@ -340,6 +398,14 @@ impl Seat {
 }
 
 impl SeatState {
+    /// The core always starts with the launcher, a plugin as the hand or else the file says (spec §9).
+    pub(crate) fn enabled(&self, kind: Kind) -> Setting {
+        match kind {
+            Kind::Core => Setting::Enabled,
+            Kind::Plugin => enabled(self.hand.as_ref(), self.listed),
+        }
+    }
+
     /// The view of this state; `next_start_mse` is computed by the caller, who knows both clocks.
     pub(crate) fn view(&self, id: &PluginId, kind: Kind, next_start_mse: i64) -> View {
         use supervision::lifecycle::Phase;
@@ -363,7 +429,9 @@ impl SeatState {
             wish: self.life.wish(),
             wish_by: self.wish_by.clone(),
             wish_since_mse: self.wish_since_mse,
-            enabled: self.enabled,
+            enabled: self.enabled(kind),
+            hand: self.hand.as_ref().map(|hand| hand.setting),
+            listed: self.listed,
             run: self.life.run(),
             pid: self.pid,
             start_count: self.start_count,

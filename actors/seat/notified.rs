@@ -2,7 +2,7 @@
 //!
 //! Invariant: however much is told while the actor is busy, at most one fact of each kind and one nudge wait for it.
 
-use super::{Seat, lock};
+use super::{Posted, Seat, lock};
 use crate::message::PluginMessage;
 use os::told::{Doing, Said};
 use std::sync::atomic::Ordering;
@@ -52,12 +52,12 @@ impl Seat {
         let mut posted = lock(&self.posted);
         for fact in facts(run, &said) {
             let kind = std::mem::discriminant(&fact);
-            match posted
-                .iter_mut()
-                .find(|waiting| std::mem::discriminant(*waiting) == kind)
-            {
+            match posted.iter_mut().find_map(|waiting| match waiting {
+                Posted::Event(event) if std::mem::discriminant(event) == kind => Some(event),
+                Posted::Event(_) | Posted::ByFile { .. } => None,
+            }) {
                 Some(waiting) => *waiting = fact,
-                None => posted.push_back(fact),
+                None => posted.push_back(Posted::Event(fact)),
             }
         }
         drop(posted);

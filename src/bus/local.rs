@@ -126,7 +126,7 @@ fn or_empty(payload: Vec<u8>) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::rpc::Method;
-    use crate::wire::{ListArgs, NameArgs, StopAllArgs};
+    use crate::wire::{ListArgs, NameArgs, ReloadArgs, SettingArgs, StartArgs, StopAllArgs};
 
     fn read(line: &str) -> Result<Request, String> {
         decode_request(line.as_bytes()).map_err(|error| error.to_string())
@@ -137,9 +137,16 @@ mod tests {
         let name = || NameArgs {
             name: "a \"b\"\n".to_owned(),
         };
+        let set = || SettingArgs {
+            name: name().name,
+            default: true,
+        };
         for request in [
             Request::List(ListArgs { only_running: true }),
-            Request::StartPlugin(name()),
+            Request::StartPlugin(StartArgs {
+                name: name().name,
+                once: true,
+            }),
             Request::StartAllPlugins,
             Request::StopPlugin(name()),
             Request::StopAllPlugins(StopAllArgs {
@@ -147,8 +154,9 @@ mod tests {
             }),
             Request::RestartPlugin(name()),
             Request::GetPlugin(name()),
-            Request::EnablePlugin(name()),
-            Request::DisablePlugin(name()),
+            Request::EnablePlugin(set()),
+            Request::DisablePlugin(set()),
+            Request::Reload(ReloadArgs { dry_run: true }),
         ] {
             let line = request_line(&request);
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);

@@ -5,7 +5,8 @@
 
 use crate::golang::{self, DecodeError};
 use crate::wire::{
-    GetPluginReply, InfoReply, ListArgs, ListReply, MANAGE, NameArgs, PluginInfo, READ, StopAllArgs,
+    GetPluginReply, InfoReply, ListArgs, ListReply, MANAGE, NameArgs, PlanReply, PluginInfo, READ,
+    ReloadArgs, SettingArgs, StartArgs, StopAllArgs,
 };
 use std::fmt;
 
@@ -37,11 +38,13 @@ pub enum Method {
     EnablePlugin,
     /// Does not.
     DisablePlugin,
+    /// Read the configuration anew.
+    Reload,
 }
 
 impl Method {
     /// All methods.
-    pub const ALL: [Method; 9] = [
+    pub const ALL: [Method; 10] = [
         Method::List,
         Method::StartPlugin,
         Method::StartAllPlugins,
@@ -51,6 +54,7 @@ impl Method {
         Method::GetPlugin,
         Method::EnablePlugin,
         Method::DisablePlugin,
+        Method::Reload,
     ];
 
     /// Its name in topics.
@@ -66,6 +70,7 @@ impl Method {
             Method::GetPlugin => "getPlugin",
             Method::EnablePlugin => "enablePlugin",
             Method::DisablePlugin => "disablePlugin",
+            Method::Reload => "reload",
         }
     }
 
@@ -80,7 +85,8 @@ impl Method {
             | Method::StopAllPlugins
             | Method::RestartPlugin
             | Method::EnablePlugin
-            | Method::DisablePlugin => capability == MANAGE,
+            | Method::DisablePlugin
+            | Method::Reload => capability == MANAGE,
         }
     }
 }
@@ -97,7 +103,7 @@ pub enum Request {
     /// All plugins.
     List(ListArgs),
     /// Start one.
-    StartPlugin(NameArgs),
+    StartPlugin(StartArgs),
     /// Start all enabled.
     StartAllPlugins,
     /// Stop one.
@@ -109,9 +115,11 @@ pub enum Request {
     /// Explain one.
     GetPlugin(NameArgs),
     /// Enable one.
-    EnablePlugin(NameArgs),
+    EnablePlugin(SettingArgs),
     /// Disable one.
-    DisablePlugin(NameArgs),
+    DisablePlugin(SettingArgs),
+    /// Read the configuration anew.
+    Reload(ReloadArgs),
 }
 
 /// Why a request cannot be served; its text is the error of the reply.
@@ -153,9 +161,12 @@ impl Request {
             }));
         }
         let named = || golang::decode::<NameArgs>(payload).map_err(RequestError::Payload);
+        let set = || golang::decode::<SettingArgs>(payload).map_err(RequestError::Payload);
         Ok(match method {
             Method::List => Request::List(golang::decode(payload).map_err(RequestError::Payload)?),
-            Method::StartPlugin => Request::StartPlugin(named()?),
+            Method::StartPlugin => {
+                Request::StartPlugin(golang::decode(payload).map_err(RequestError::Payload)?)
+            }
             Method::StartAllPlugins => Request::StartAllPlugins,
             Method::StopPlugin => Request::StopPlugin(named()?),
             Method::StopAllPlugins if payload.is_empty() => {
@@ -166,8 +177,12 @@ impl Request {
             }
             Method::RestartPlugin => Request::RestartPlugin(named()?),
             Method::GetPlugin => Request::GetPlugin(named()?),
-            Method::EnablePlugin => Request::EnablePlugin(named()?),
-            Method::DisablePlugin => Request::DisablePlugin(named()?),
+            Method::EnablePlugin => Request::EnablePlugin(set()?),
+            Method::DisablePlugin => Request::DisablePlugin(set()?),
+            Method::Reload if payload.is_empty() => Request::Reload(ReloadArgs::default()),
+            Method::Reload => {
+                Request::Reload(golang::decode(payload).map_err(RequestError::Payload)?)
+            }
         })
     }
 
@@ -184,6 +199,7 @@ impl Request {
             Request::GetPlugin(_) => Method::GetPlugin,
             Request::EnablePlugin(_) => Method::EnablePlugin,
             Request::DisablePlugin(_) => Method::DisablePlugin,
+            Request::Reload(_) => Method::Reload,
         }
     }
 
@@ -194,12 +210,12 @@ impl Request {
             Request::List(args) => golang::encode(args),
             Request::StartAllPlugins => Vec::new(),
             Request::StopAllPlugins(args) => golang::encode(args),
-            Request::StartPlugin(args)
-            | Request::StopPlugin(args)
-            | Request::RestartPlugin(args)
-            | Request::GetPlugin(args)
-            | Request::EnablePlugin(args)
-            | Request::DisablePlugin(args) => golang::encode(args),
+            Request::StartPlugin(args) => golang::encode(args),
+            Request::StopPlugin(args) | Request::RestartPlugin(args) | Request::GetPlugin(args) => {
+                golang::encode(args)
+            }
+            Request::EnablePlugin(args) | Request::DisablePlugin(args) => golang::encode(args),
+            Request::Reload(args) => golang::encode(args),
         }
     }
 }
@@ -213,6 +229,8 @@ pub enum Reply {
     Info(Box<PluginInfo>),
     /// To `getPlugin`.
     Plugin(Box<GetPluginReply>),
+    /// To `reload`.
+    Plan(PlanReply),
     /// To `startAllPlugins` and `stopAllPlugins`.
     Empty,
 }
@@ -232,6 +250,7 @@ impl Reply {
                 golang::encode(&Borrowed { info })
             }
             Reply::Plugin(reply) => golang::encode(reply),
+            Reply::Plan(reply) => golang::encode(reply),
             Reply::Empty => Vec::new(),
         }
     }
@@ -244,6 +263,7 @@ impl Reply {
         Ok(match method {
             Method::List => Reply::List(golang::decode_reply(payload)?),
             Method::GetPlugin => Reply::Plugin(Box::new(golang::decode_reply(payload)?)),
+            Method::Reload => Reply::Plan(golang::decode_reply(payload)?),
             Method::StartAllPlugins | Method::StopAllPlugins => Reply::Empty,
             Method::StartPlugin
             | Method::StopPlugin

@@ -113,6 +113,11 @@ impl Feed {
         state.policy = policy;
     }
 
+    /// Another policy holds from now on.
+    pub(crate) fn keep_by(&self, policy: LogPolicy) {
+        self.lock().policy = policy;
+    }
+
     /// One user less. With the last one the file is closed once all is written.
     pub(crate) fn leave(self: &Arc<Self>) {
         let mut state = self.lock();

@@ -463,6 +463,13 @@ impl RunLog {
         }
     }
 
+    /// Size and number of its files, from now on; they are those of all runs of its id.
+    pub fn keep_by(&self, policy: LogPolicy) {
+        if let Some(feed) = &self.core.feed {
+            feed.keep_by(policy);
+        }
+    }
+
     /// The last lines so far, oldest first: at most [`crate::TAIL_LINES`], each cut to some hundred bytes, what is not
     /// UTF-8 replaced. Not escaped: pass them through [`crate::escape`] before they reach a terminal.
     #[must_use]

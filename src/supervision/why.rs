@@ -98,6 +98,9 @@ fn rest(of: &Account<'_>, why: &Rest) -> String {
             format!("it was stopped{by}, and is disabled")
         }
         (Rest::Asked(StopCause::All), _) => format!("it was stopped with all others{by}"),
+        (Rest::Asked(StopCause::Unlisted), _) => {
+            format!("it was taken off autostart, and stopped by a reload{by}")
+        }
         (Rest::Asked(StopCause::Shutdown), _) => "the launcher stops".to_owned(),
         (Rest::Finished, _) => format!(
             "it ended, and its restart policy leaves it at that: {}",

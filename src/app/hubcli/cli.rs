@@ -59,6 +59,9 @@ enum Spoken {
         /// Name, or all.
         #[arg(value_name = "NAME|all")]
         names: Vec<String>,
+        /// Do not enable it: it does not start with the launcher next time.
+        #[arg(long)]
+        once: bool,
     },
     /// Stop a plugin, and disable it; all: all but the core, none is disabled.
     Stop {
@@ -77,12 +80,26 @@ enum Spoken {
         /// Name.
         #[arg(value_name = "NAME")]
         names: Vec<String>,
+        /// Forget what was set by hand: launcher.yaml decides.
+        #[arg(long)]
+        default: bool,
     },
     /// Let a plugin not start with the launcher; nothing now.
     Disable {
         /// Name.
         #[arg(value_name = "NAME")]
         names: Vec<String>,
+        /// Forget what was set by hand: launcher.yaml decides.
+        #[arg(long)]
+        default: bool,
+    },
+    /// Have the launcher read launcher.yaml anew; plugins of which nothing was changed keep running.
+    Reload {
+        #[arg(hide = true)]
+        rest: Vec<String>,
+        /// Only show what would be done.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Explain why a plugin, core or launcher is as it is; without a name all that are not as they should be.
     Why {
@@ -192,6 +209,8 @@ pub(super) enum Command {
     StartAll,
     /// Stop all but the core.
     StopAll,
+    /// Have the configuration read anew.
+    Reload { dry_run: bool },
     /// Something with those who may log in.
     People(People),
     /// A request to a thing.
@@ -276,20 +295,26 @@ pub(super) enum Chosen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deed {
     Start,
+    /// Without enabling it.
+    StartOnce,
     Stop,
     Restart,
     Enable,
     Disable,
+    /// What was set by hand.
+    Forget,
 }
 
 impl Deed {
     fn word(self) -> &'static str {
         match self {
             Deed::Start => "start",
+            Deed::StartOnce => "start --once",
             Deed::Stop => "stop",
             Deed::Restart => "restart",
             Deed::Enable => "enable",
             Deed::Disable => "disable",
+            Deed::Forget => "enable --default",
         }
     }
 }
@@ -306,9 +331,9 @@ impl Cli {
 
 /// `-home x` and `-home=x` as the original takes them.
 fn with_two_dashes(arg: OsString) -> OsString {
-    const KNOWN: [&str; 12] = [
+    const KNOWN: [&str; 15] = [
         "home", "login", "server", "json", "nowrap", "loginfo", "help", "version", "role", "name",
-        "days", "force",
+        "days", "force", "once", "default", "dry-run",
     ];
     let known = arg.to_str().and_then(|text| {
         let name = text.strip_prefix('-')?;
@@ -332,11 +357,27 @@ impl Command {
                     "type: hubcli why [NAME]; hubcli ls shows the names",
                 )),
             },
-            Spoken::Start { names } => Command::one(Deed::Start, names),
+            Spoken::Start { names, once: true } => Command::one(Deed::StartOnce, names),
+            Spoken::Start { names, once: false } => Command::one(Deed::Start, names),
             Spoken::Stop { names } => Command::one(Deed::Stop, names),
             Spoken::Restart { names } => Command::one(Deed::Restart, names),
-            Spoken::Enable { names } => Command::one(Deed::Enable, names),
-            Spoken::Disable { names } => Command::one(Deed::Disable, names),
+            Spoken::Enable {
+                names,
+                default: true,
+            }
+            | Spoken::Disable {
+                names,
+                default: true,
+            } => Command::one(Deed::Forget, names),
+            Spoken::Enable { names, .. } => Command::one(Deed::Enable, names),
+            Spoken::Disable { names, .. } => Command::one(Deed::Disable, names),
+            Spoken::Reload { rest, dry_run } if rest.is_empty() => {
+                Ok(Command::Reload { dry_run: *dry_run })
+            }
+            Spoken::Reload { .. } => Err(Failure::usage(
+                "no arguments expected",
+                "type: hubcli reload [--dry-run]; the launcher reads its own file",
+            )),
             Spoken::Addu {
                 args,
                 role,
@@ -396,7 +437,10 @@ impl Command {
         match (deed, name.as_str()) {
             (Deed::Start, "all") => Ok(Command::StartAll),
             (Deed::Stop, "all") => Ok(Command::StopAll),
-            (Deed::Restart | Deed::Enable | Deed::Disable, "all") => Err(Failure::usage(
+            (
+                Deed::StartOnce | Deed::Restart | Deed::Enable | Deed::Disable | Deed::Forget,
+                "all",
+            ) => Err(Failure::usage(
                 format!("{word} takes the name of one service"),
                 "only start and stop take all",
             )),
@@ -524,12 +568,23 @@ mod tests {
         assert_eq!(command("ls"), Ok(Command::List));
         assert_eq!(command("start all"), Ok(Command::StartAll));
         assert_eq!(command("stop all"), Ok(Command::StopAll));
+        for (line, dry_run) in [("reload", false), ("reload --dry-run", true)] {
+            assert_eq!(command(line), Ok(Command::Reload { dry_run }));
+        }
+        assert_eq!(
+            command("reload file.yaml").unwrap_err().exit,
+            ExitCode::Usage
+        );
         for (line, deed) in [
             ("start a", Deed::Start),
             ("stop a", Deed::Stop),
             ("restart a", Deed::Restart),
             ("enable a", Deed::Enable),
             ("disable a", Deed::Disable),
+            ("start --once a", Deed::StartOnce),
+            ("start a -once", Deed::StartOnce),
+            ("enable --default a", Deed::Forget),
+            ("disable a --default", Deed::Forget),
         ] {
             assert_eq!(command(line), Ok(Command::One(deed, "a".to_owned())));
         }

@@ -81,7 +81,9 @@ async fn at_rest(local: &Local, name: &str) -> Result<Reply, Failure> {
                 return Ok(Reply::Info(Box::new(core.info)));
             }
             Reply::Plugin(_) => tokio::time::sleep(LOOK_AGAIN).await,
-            other @ (Reply::List(_) | Reply::Info(_) | Reply::Empty) => return Ok(other),
+            other @ (Reply::List(_) | Reply::Info(_) | Reply::Plan(_) | Reply::Empty) => {
+                return Ok(other);
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod exit;
 mod local;
 mod messages;
 mod people;
+mod reload;
 mod say;
 mod secret;
 mod session;
@@ -126,6 +127,7 @@ async fn over_the_bus(
         | Command::Why(_)
         | Command::StartAll
         | Command::StopAll
+        | Command::Reload { .. }
         | Command::Listen(_)
         | Command::Watch(_)
         | Command::Certs(_) => work::perform(&session, command, view).await,

@@ -104,10 +104,24 @@ pub(super) fn list(plugins: &[PluginInfo], style: &Style) -> String {
         out.push_str(layout.row(info).trim_end());
         out.push('\n');
     }
+    if plugins.iter().any(is_overridden) {
+        let legend = "* set by hand, launcher.yaml says otherwise; hubcli enable --default NAME lets it decide";
+        out.push_str(&style.paint.dim(&cut(legend, style.width)));
+        out.push('\n');
+    }
     if style.nowrap {
         out.push_str("\u{1b}[?7h");
     }
     out
+}
+
+/// Whether somebody set by hand what the file says otherwise.
+fn is_overridden(info: &PluginInfo) -> bool {
+    match info.set_by_hand.as_str() {
+        "enabled" => !info.autostart,
+        "disabled" => info.autostart,
+        _ => false,
+    }
 }
 
 struct Layout<'a> {
@@ -192,7 +206,7 @@ impl Layout<'_> {
                 "{}   {:<9}   {:<7}   {:>8}   {:<8}   {}",
                 padded(&error, self.error_width()),
                 shown(&info.phase),
-                if info.enabled { "yes" } else { "no" },
+                self.enabled(info),
                 if info.restarts == UNKNOWN {
                     String::new()
                 } else {
@@ -241,6 +255,16 @@ impl Layout<'_> {
             info.stop_time_mse
         };
         self.style.time(ms, "%b %e %H:%M:%S.%3f")
+    }
+
+    /// Marked where the hand overrides the file.
+    fn enabled(&self, info: &PluginInfo) -> &'static str {
+        match (info.enabled, is_overridden(info)) {
+            (true, false) => "yes",
+            (true, true) => "yes*",
+            (false, false) => "no",
+            (false, true) => "no*",
+        }
     }
 
     fn next(&self, info: &PluginInfo) -> String {

@@ -77,7 +77,7 @@ async fn account(launcher: &impl Ask, name: &str) -> Result<Box<GetPluginReply>,
     });
     match launcher.ask(&request).await? {
         Reply::Plugin(plugin) => Ok(plugin),
-        Reply::List(_) | Reply::Info(_) | Reply::Empty => Err(work::unexpected()),
+        Reply::List(_) | Reply::Info(_) | Reply::Plan(_) | Reply::Empty => Err(work::unexpected()),
     }
 }
 

@@ -7,12 +7,15 @@ use super::ask::Ask;
 use super::cli::{Command, Deed};
 use super::code::ExitCode;
 use super::exit::Failure;
+use super::reload;
 use super::say::{Said, escaped};
 use super::table::{self, Style};
 use super::why;
 use bus::golang::encode;
 use bus::rpc::{Reply, Request, not_found};
-use bus::wire::{GetPluginReply, ListArgs, NameArgs, PluginInfo, StopAllArgs, UNKNOWN};
+use bus::wire::{
+    GetPluginReply, ListArgs, NameArgs, PluginInfo, SettingArgs, StartArgs, StopAllArgs, UNKNOWN,
+};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,6 +78,7 @@ pub(super) async fn perform(
             })?;
             told(launcher, "All services stopped", view).await
         }
+        Command::Reload { dry_run } => reload::perform(launcher, *dry_run, view).await,
         Command::People(_)
         | Command::Act(_)
         | Command::Listen(_)
@@ -85,15 +89,16 @@ pub(super) async fn perform(
 
 /// The request for something to be done with one plugin.
 pub(super) fn request(deed: Deed, name: &str) -> Request {
-    let args = NameArgs {
-        name: name.to_owned(),
-    };
+    let name = name.to_owned();
+    let set = |name, default| SettingArgs { name, default };
     match deed {
-        Deed::Start => Request::StartPlugin(args),
-        Deed::Stop => Request::StopPlugin(args),
-        Deed::Restart => Request::RestartPlugin(args),
-        Deed::Enable => Request::EnablePlugin(args),
-        Deed::Disable => Request::DisablePlugin(args),
+        Deed::Start => Request::StartPlugin(StartArgs { name, once: false }),
+        Deed::StartOnce => Request::StartPlugin(StartArgs { name, once: true }),
+        Deed::Stop => Request::StopPlugin(NameArgs { name }),
+        Deed::Restart => Request::RestartPlugin(NameArgs { name }),
+        Deed::Enable => Request::EnablePlugin(set(name, false)),
+        Deed::Disable => Request::DisablePlugin(set(name, false)),
+        Deed::Forget => Request::EnablePlugin(set(name, true)),
     }
 }
 
@@ -113,7 +118,7 @@ pub(super) async fn answered(
     match answer {
         Ok(Reply::Info(info)) if view.json => Ok(Said::done(line(&encode(&*info)))),
         Ok(Reply::Info(info)) => told(launcher, &outcome(deed, &info), view).await,
-        Ok(Reply::List(_) | Reply::Plugin(_) | Reply::Empty) => Err(unexpected()),
+        Ok(Reply::List(_) | Reply::Plugin(_) | Reply::Plan(_) | Reply::Empty) => Err(unexpected()),
         Err(failure) => Err(explained(launcher, deed, name, failure, view).await),
     }
 }
@@ -125,7 +130,7 @@ pub(super) async fn shown_one(launcher: &impl Ask, name: &str) -> Result<Said, F
     };
     match launcher.ask(&Request::GetPlugin(args)).await? {
         Reply::Plugin(plugin) => Ok(Said::done(line(&encode(&plugin.info)))),
-        Reply::List(_) | Reply::Info(_) | Reply::Empty => Err(unexpected()),
+        Reply::List(_) | Reply::Info(_) | Reply::Plan(_) | Reply::Empty => Err(unexpected()),
     }
 }
 
@@ -134,11 +139,13 @@ fn outcome(deed: Deed, info: &PluginInfo) -> String {
     let is = |phase: &str| info.phase == phase;
     let (done, word) = match deed {
         // A launcher that tells no phases has no other success.
-        Deed::Start => (is("") || is("running"), "started"),
+        Deed::Start | Deed::StartOnce => (is("") || is("running"), "started"),
         Deed::Restart => (is("") || is("running"), "restarted"),
         Deed::Stop => (is("") || is("stopped"), "stopped"),
         Deed::Enable => (true, "enabled"),
         Deed::Disable => (true, "disabled"),
+        Deed::Forget if info.enabled => (true, "enabled, as launcher.yaml says"),
+        Deed::Forget => (true, "disabled, as launcher.yaml says"),
     };
     let name = escaped(&info.name);
     if done {
@@ -172,7 +179,7 @@ pub(super) async fn told(
 pub(super) async fn list(launcher: &impl Ask) -> Result<Vec<PluginInfo>, Failure> {
     match launcher.ask(&Request::List(ListArgs::default())).await? {
         Reply::List(reply) => Ok(reply.info),
-        Reply::Info(_) | Reply::Plugin(_) | Reply::Empty => Err(unexpected()),
+        Reply::Info(_) | Reply::Plugin(_) | Reply::Plan(_) | Reply::Empty => Err(unexpected()),
     }
 }
 
@@ -220,13 +227,13 @@ pub(super) async fn explained(
         return failure;
     }
     match deed {
-        Deed::Start | Deed::Restart => {
+        Deed::Start | Deed::StartOnce | Deed::Restart => {
             // A launcher that cannot explain leaves the bare error.
             if let Some(plugin) = account(launcher, name).await {
                 explain(&mut failure, &plugin, view);
             }
         }
-        Deed::Stop | Deed::Enable | Deed::Disable => {}
+        Deed::Stop | Deed::Enable | Deed::Disable | Deed::Forget => {}
     }
     failure
 }

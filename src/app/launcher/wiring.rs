@@ -9,7 +9,7 @@ use super::{LogLevel, Settings};
 use crate::app::config::{Config, CoreAuth};
 use crate::app::paths::Folders;
 use actors::bridge::{BridgeArgs, BusAccounts, ready_filters};
-use actors::control::{ControlArgs, Signals};
+use actors::control::{ControlArgs, Reloading, Signals};
 use actors::desk::Desk;
 use actors::health::Trouble;
 use actors::host::{
@@ -201,6 +201,7 @@ fn start_host(folders: &Folders, config: &Config) -> anyhow::Result<os::Host> {
 fn control(signals: Signals) -> ControlArgs {
     ControlArgs {
         tell_systemd: Arc::new(tell_systemd),
+        tell_reload: Arc::new(tell_reload),
         signals,
     }
 }
@@ -473,6 +474,17 @@ fn attached(wanted: bool, terminal: bool) -> Attached {
         (false, _) => Attached::No,
         (true, true) => Attached::ToTerminal,
         (true, false) => Attached::Elsewhere,
+    }
+}
+
+/// Tells systemd of a reload; without it nothing happens.
+fn tell_reload(reloading: Reloading) {
+    let told = match reloading {
+        Reloading::Begins => os::notify::reloading(),
+        Reloading::IsOver => os::notify::ready(),
+    };
+    if let Err(error) = told {
+        tracing::warn!("systemd could not be told: {error}");
     }
 }
 

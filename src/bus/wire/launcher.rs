@@ -84,6 +84,10 @@ go_struct! {
         tree: String => "Tree",
         /// The launcher's client id.
         node: String => "Node",
+        /// What was set by hand: `enabled` or `disabled`; empty = nothing, the file decides.
+        set_by_hand: String => "SetByHand",
+        /// Whether the file lists it in `autostart`.
+        autostart: bool => "Autostart",
     }
 }
 
@@ -120,6 +124,8 @@ impl Default for PluginInfo {
             limits: Map::new(),
             tree: String::new(),
             node: String::new(),
+            set_by_hand: String::new(),
+            autostart: false,
         }
     }
 }
@@ -148,6 +154,62 @@ go_struct! {
     pub struct NameArgs: "launcherapi.StartPluginArgs" {
         /// Its id.
         name: String => "name",
+    }
+}
+
+go_struct! {
+    /// `startPlugin`.
+    #[derive(Default)]
+    pub struct StartArgs: "launcherapi.StartPluginArgs" {
+        /// Its id.
+        name: String => "name",
+        /// Ours: it is started without being enabled.
+        #[serde(skip_serializing_if = "is_false")]
+        once: bool => "once",
+    }
+}
+
+go_struct! {
+    /// `enablePlugin` and `disablePlugin`.
+    #[derive(Default)]
+    pub struct SettingArgs: "launcherapi.SettingArgs" {
+        /// Its id.
+        name: String => "name",
+        /// What was set by hand is forgotten instead: the file decides.
+        #[serde(skip_serializing_if = "is_false")]
+        default: bool => "default",
+    }
+}
+
+go_struct! {
+    /// `reload`.
+    #[derive(Default)]
+    pub struct ReloadArgs: "launcherapi.ReloadArgs" {
+        /// Only tell what would be done.
+        #[serde(skip_serializing_if = "is_false")]
+        dry_run: bool => "dryRun",
+    }
+}
+
+go_struct! {
+    /// What a reload does with one plugin, or with the launcher itself (under its client id).
+    #[derive(Default)]
+    pub struct PlanStep: "launcherapi.PlanStep" {
+        /// Whose.
+        id: String => "id",
+        /// `start`, `stop`, `restart`, `update` or `none`.
+        action: String => "action",
+        /// Why, in one line.
+        why: String => "why",
+    }
+}
+
+go_struct! {
+    /// Reply of `reload`: one of each plugin, `none` included.
+    #[derive(Default)]
+    pub struct PlanReply: "launcherapi.PlanReply" {
+        /// The launcher itself first, when it is concerned; then the core, `autostart` in its order, the rest by id.
+        plan: Vec<PlanStep> => "plan",
     }
 }
 

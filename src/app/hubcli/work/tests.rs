@@ -1,7 +1,7 @@
 use super::super::say::Paint;
 use super::*;
 use bus::rpc::Method;
-use bus::wire::{LastExit, ListReply, Why};
+use bus::wire::{LastExit, ListReply, PlanReply, Why};
 use std::cell::RefCell;
 
 /// A launcher with two plugins, of which `bad` fails to start.
@@ -42,12 +42,16 @@ impl Ask for Fake {
                 assert!(!args.including_core);
                 Err(remote("operation not permitted"))
             }
-            Request::StartPlugin(args) | Request::RestartPlugin(args) if args.name == "slow" => {
+            Request::StartPlugin(StartArgs { name, .. })
+            | Request::RestartPlugin(NameArgs { name })
+                if name == "slow" =>
+            {
                 let mut slow = info("slow", "starting");
                 slow.cause = "waits for \u{1b}state".to_owned();
                 Ok(Reply::Info(Box::new(slow)))
             }
-            Request::StartPlugin(args) | Request::RestartPlugin(args) => match args.name.as_str() {
+            Request::StartPlugin(StartArgs { name, .. })
+            | Request::RestartPlugin(NameArgs { name }) => match name.as_str() {
                 "bad" => Err(remote("exit status 1")),
                 "counter" => Ok(Reply::Info(Box::new(info("counter", phase(true))))),
                 other => Err(remote(&not_found(other))),
@@ -60,9 +64,10 @@ impl Ask for Fake {
             {
                 Ok(Reply::Info(Box::new(info("counter", phase(false)))))
             }
-            Request::StopPlugin(args)
-            | Request::EnablePlugin(args)
-            | Request::DisablePlugin(args) => Err(remote(&not_found(&args.name))),
+            Request::StopPlugin(NameArgs { name })
+            | Request::EnablePlugin(SettingArgs { name, .. })
+            | Request::DisablePlugin(SettingArgs { name, .. }) => Err(remote(&not_found(name))),
+            Request::Reload(_) => Ok(Reply::Plan(PlanReply::default())),
             Request::GetPlugin(_) if self.old => {
                 Err(remote("method 'getPlugin' not part of capability 'manage'"))
             }

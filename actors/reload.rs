@@ -1,0 +1,294 @@
+//! Reads the configuration anew and brings the plugins in line with it (spec §4).
+//!
+//! Invariants:
+//! - one reload at a time; a file with any problem changes nothing, and its problems are in the log and with the caller;
+//! - what is to be done is decided by [`supervision::plan`], and a dry run tells just that;
+//! - a start or a stop that comes from the file gives way to whatever was ordered since the plan was made; a changed plugin
+//!   gets its new run by a fact that never brings up what is to be down;
+//! - once the launcher ends, nothing is reloaded.
+
+use crate::happening::LauncherNews;
+use crate::hub::{Hub, Stage};
+use crate::ports::{Happening, Kind, Loaded, Plan, Plans};
+use crate::seat::Seat;
+use crate::turn::turns;
+use bus::wire::PlanStep;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use supervision::PluginId;
+use supervision::lifecycle::{Event, PhaseName, Rules, StopCause, Wish};
+use supervision::plan::{Action, Changes, Enabling, Planned, Present, plan};
+
+/// The catalog seats new plugins at once; when it is being started anew, it takes a moment.
+const SEATED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Whether a reload is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Its plan is told, nothing is done.
+    DryRun,
+    /// It is.
+    ForReal,
+}
+
+/// Why nothing was reloaded; the text is for the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReloadError {
+    /// It came too late.
+    #[error("the launcher is stopping; nothing is reloaded any more")]
+    Ending,
+    /// The file is of no use; a problem a line.
+    #[error("{0}\nthe configuration stays as it was")]
+    File(String),
+}
+
+/// Reloads, or tells what a reload would do; of each plugin there is, in the order of [`plan`], behind the launcher itself
+/// when something waits for its restart.
+///
+/// # Errors
+/// Nothing was changed, and why.
+///
+/// # Cancel safety
+/// Not cancel safe: what was begun is left half done. Run it in a task of its own.
+pub async fn reload(hub: &Arc<Hub>, how: How, by: &str) -> Result<Vec<PlanStep>, ReloadError> {
+    let _alone = hub.reloading.lock().await;
+    // Before the folders were looked at for the first time there is nothing to compare with.
+    let _ = hub
+        .stages()
+        .wait_for(|stage| *stage > Stage::Beginning)
+        .await;
+    refuse_when_ending(hub)?;
+    let loaded = hub.configuration.load().await.map_err(|text| {
+        for line in text.lines() {
+            tracing::error!(by, "the configuration is not reloaded: {line}");
+        }
+        ReloadError::File(text)
+    })?;
+    // The disk may have taken its time.
+    refuse_when_ending(hub)?;
+    let seen = Seen::of(hub, &loaded.plans);
+    let planned = plan(&loaded.plans.autostart, &seen.present);
+    let told = told(hub, &loaded, &planned);
+    match how {
+        How::DryRun => {}
+        How::ForReal => {
+            carry_out(hub, loaded, &seen, &planned, by).await;
+            announce(hub, &told, by);
+        }
+    }
+    Ok(told)
+}
+
+fn refuse_when_ending(hub: &Hub) -> Result<(), ReloadError> {
+    match hub.stage() {
+        Stage::Beginning | Stage::Starting | Stage::Up => Ok(()),
+        Stage::Ending => Err(ReloadError::Ending),
+    }
+}
+
+/// How everything is when the plan is made.
+struct Seen {
+    present: Vec<Present>,
+    /// How many orders each seat had taken.
+    orders: BTreeMap<PluginId, u64>,
+}
+
+impl Seen {
+    fn of(hub: &Hub, new: &Plans) -> Self {
+        let listed: BTreeSet<&PluginId> = new.autostart.iter().collect();
+        let mut seen = Seen {
+            present: Vec::new(),
+            orders: BTreeMap::new(),
+        };
+        for seat in hub.roster.seats() {
+            let state = seat.state();
+            let enabling = match seat.kind {
+                Kind::Core => Enabling::Always,
+                Kind::Plugin => Enabling::ByFile {
+                    was: state.listed,
+                    is: listed.contains(&seat.id),
+                    hand: hub.ports.memory.hand(&seat.id),
+                },
+            };
+            seen.orders.insert(seat.id.clone(), state.orders);
+            seen.present.push(Present {
+                id: seat.id.clone(),
+                enabling,
+                changes: changes(&state.plan, new.of(&seat.id, seat.kind)),
+                wish: state.life.wish(),
+                phase: state.life.phase().name(),
+            });
+        }
+        for id in listed {
+            if !seen.orders.contains_key(id) {
+                seen.present.push(Present {
+                    id: id.clone(),
+                    enabling: Enabling::ByFile {
+                        was: false,
+                        is: true,
+                        hand: hub.ports.memory.hand(id),
+                    },
+                    changes: Changes::default(),
+                    wish: Wish::Down,
+                    phase: PhaseName::Stopped,
+                });
+            }
+        }
+        seen
+    }
+
+    fn changes_of(&self, id: &PluginId) -> Changes {
+        let present = self.present.iter().find(|one| one.id == *id);
+        present.map(|one| one.changes.clone()).unwrap_or_default()
+    }
+}
+
+/// What is new, by the keys of the file. Taken apart, so that no setting can be added without a word on what it needs.
+fn changes(before: &Plan, after: &Plan) -> Changes {
+    let Plan {
+        rules,
+        logs,
+        limits,
+        args,
+        env,
+        env_file,
+        cwd,
+        instance_of,
+        requires,
+        needs,
+        teller,
+        on_core_restart,
+    } = before;
+    let Rules {
+        restart,
+        stop,
+        start_timeout,
+        ready,
+        watchdog,
+    } = rules;
+    let is_ready_otherwise = *teller != after.teller || *ready != after.rules.ready;
+    let named = |keys: &[(&'static str, bool)]| {
+        let changed = keys.iter().filter(|(_, changed)| *changed);
+        changed.map(|(key, _)| *key).collect()
+    };
+    Changes {
+        respawn: named(&[
+            ("args", *args != after.args),
+            ("cwd", *cwd != after.cwd),
+            ("env", *env != after.env),
+            ("envFile", *env_file != after.env_file),
+            ("instanceOf", *instance_of != after.instance_of),
+            ("ready", is_ready_otherwise),
+        ]),
+        in_place: named(&[
+            ("limits", *limits != after.limits),
+            ("logs", *logs != after.logs),
+            ("needs", *needs != after.needs),
+            ("onCoreRestart", *on_core_restart != after.on_core_restart),
+            ("requires", *requires != after.requires),
+            ("restart", *restart != after.rules.restart),
+            ("start.timeout", *start_timeout != after.rules.start_timeout),
+            ("stop", *stop != after.rules.stop),
+            ("watchdog", *watchdog != after.rules.watchdog),
+        ]),
+    }
+}
+
+/// The plan for the caller, with what waits for a new launcher.
+fn told(hub: &Hub, loaded: &Loaded, planned: &[Planned]) -> Vec<PlanStep> {
+    let at_restart = &loaded.at_restart;
+    let later = "in force when the launcher is restarted";
+    let itself = (!at_restart.is_empty()).then(|| PlanStep {
+        id: hub.node.client_id.clone(),
+        action: Action::None.to_string(),
+        why: format!("changed: {}; {later}", at_restart.join(", ")),
+    });
+    let core_waits = at_restart.iter().any(|key| key == "corebin");
+    let plugins = planned.iter().map(|one| {
+        let why = if core_waits && one.id == PluginId::core() {
+            format!("{}; corebin changed, {later}", one.why)
+        } else {
+            one.why.clone()
+        };
+        PlanStep {
+            id: one.id.to_string(),
+            action: one.action.to_string(),
+            why,
+        }
+    });
+    itself.into_iter().chain(plugins).collect()
+}
+
+async fn carry_out(hub: &Arc<Hub>, loaded: Loaded, seen: &Seen, planned: &[Planned], by: &str) {
+    let plans = hub.replace_plans(loaded.plans);
+    hub.inventory.follow(&plans);
+    let listed: BTreeSet<&PluginId> = plans.autostart.iter().collect();
+    for seat in hub.roster.seats() {
+        seat.replan(
+            plans.of(&seat.id, seat.kind).clone(),
+            listed.contains(&seat.id),
+        );
+    }
+    let seated = hub.seated(&plans);
+    if tokio::time::timeout(SEATED_WITHIN, seated).await.is_err() {
+        tracing::error!(
+            "what is new in autostart could not be started yet: the catalog does not answer"
+        );
+    }
+    let starts = planned.iter().filter(|one| one.action == Action::Start);
+    let mut turns = turns(starts.count()).into_iter();
+    for one in planned {
+        if one.action != Action::None {
+            tracing::info!(plugin = %one.id, action = %one.action, by, "reload: {}", one.why);
+        }
+        let Some(seat) = hub.roster.get(&one.id) else {
+            continue;
+        };
+        let orders = seen.orders.get(&one.id).copied().unwrap_or(0);
+        match one.action {
+            Action::Start => {
+                if let Some(turn) = turns.next() {
+                    seat.give_turn(turn);
+                }
+                seat.by_file(Event::Start, orders, by);
+            }
+            Action::Stop => seat.by_file(Event::Stop(StopCause::Unlisted), orders, by),
+            Action::Restart | Action::Update | Action::None => {
+                follow(&seat, &seen.changes_of(&one.id));
+            }
+        }
+    }
+}
+
+/// Has a plugin follow its new settings.
+fn follow(seat: &Seat, changes: &Changes) {
+    if !changes.respawn.is_empty() {
+        seat.post(Event::Outdated);
+    } else if !changes.in_place.is_empty() {
+        // Spec §9: a delay is cut short when the configuration changed.
+        seat.post(Event::CauseGone);
+    }
+}
+
+fn announce(hub: &Hub, told: &[PlanStep], by: &str) {
+    let none = Action::None.as_str();
+    let deeds: Vec<String> = told
+        .iter()
+        .filter(|step| step.action != none)
+        .map(|step| format!("{} {}", step.action, step.id))
+        .collect();
+    let text = if deeds.is_empty() {
+        format!("the configuration was reloaded by {by}; nothing changed")
+    } else {
+        format!(
+            "the configuration was reloaded by {by}: {}",
+            deeds.join(", ")
+        )
+    };
+    tracing::info!(by, "{text}");
+    hub.ports.herald.announce(Happening::Launcher {
+        what: LauncherNews::Reloaded,
+        text,
+    });
+}
