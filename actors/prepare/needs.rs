@@ -38,8 +38,7 @@ pub(super) async fn all_there(needs: Vec<PathBuf>) {
 
 /// The folder in which it will appear, or the nearest above that is there.
 fn nearest_folder(path: &Path) -> PathBuf {
-    let above = path.ancestors().skip(1);
-    let there = above.filter(|folder| folder.is_dir()).next();
+    let there = path.ancestors().skip(1).find(|folder| folder.is_dir());
     there.unwrap_or(Path::new("/")).to_owned()
 }
 
