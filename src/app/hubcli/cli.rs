@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// The login of who operates the hub.
-const ADMIN: &str = "admin";
+pub(super) const ADMIN: &str = "admin";
 
 /// Shows and steers the plugins of a HiveOT hub.
 #[derive(Debug, Clone, Parser)]

@@ -4,7 +4,7 @@
 //! given a second time; that the other way is used is said, once, on standard error.
 
 use super::ask::Ask;
-use super::cli::Cli;
+use super::cli::{ADMIN, Cli};
 use super::code::ExitCode;
 use super::exit::Failure;
 use super::local::Local;
@@ -31,8 +31,10 @@ pub(super) struct Way {
 impl Way {
     /// Connects.
     pub(super) async fn open(cli: &Cli, folders: &Folders) -> Result<Way, Failure> {
+        // Who asks under another login wants to be that one, which the socket cannot give.
         let local = match cli.server.as_deref() {
             Some(server) if !server.is_empty() => None,
+            Some(_) | None if cli.login != ADMIN => None,
             Some(_) | None => Some(Local::of(folders)),
         };
         let mut way = Way {
