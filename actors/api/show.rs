@@ -82,13 +82,17 @@ pub fn info(hub: &Hub, view: &View) -> PluginInfo {
         .as_str()
         .to_owned(),
         node: node.client_id.clone(),
-        set_by_hand: match view.hand {
-            Some(Setting::Enabled) => "enabled",
-            Some(Setting::Disabled) => "disabled",
-            None => "",
-        }
-        .to_owned(),
+        set_by_hand: by_hand(view.hand).to_owned(),
         autostart: view.listed,
+    }
+}
+
+/// What was set by hand, as the wire has it.
+fn by_hand(hand: Option<Setting>) -> &'static str {
+    match hand {
+        Some(Setting::Enabled) => "enabled",
+        Some(Setting::Disabled) => "disabled",
+        None => "",
     }
 }
 

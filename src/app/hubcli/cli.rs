@@ -4,6 +4,7 @@
 
 use super::exit::Failure;
 use super::watch::Watch;
+pub(super) use super::wish::{Act, Certs, Chosen, Deed, Listen, NewUser, People};
 use clap::{ArgAction, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -223,102 +224,6 @@ pub(super) enum Command {
     Certs(Certs),
 }
 
-/// An action of a thing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Act {
-    pub(super) agent: String,
-    pub(super) thing: String,
-    pub(super) action: String,
-    /// As it is sent; empty = none.
-    pub(super) value: String,
-}
-
-/// Which events are shown; the empty word is any.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Listen {
-    pub(super) agent: String,
-    pub(super) thing: String,
-    pub(super) name: String,
-    /// Whether they are descriptions, shown as such.
-    pub(super) things: bool,
-    /// How many; none = without end.
-    pub(super) count: Option<u64>,
-}
-
-/// What can be done with certificates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Certs {
-    /// Show all.
-    View,
-    /// Make a CA.
-    Create {
-        /// Its life.
-        days: u32,
-        /// Whether another one may be replaced.
-        force: bool,
-    },
-}
-
-/// What can be done with those who may log in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum People {
-    /// Show all.
-    List,
-    Add(NewUser),
-    Remove(String),
-    /// A new password for one.
-    Password(String, Chosen),
-    /// A role for one; the empty word is none.
-    Role(String, String),
-}
-
-/// A user that is to be added.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NewUser {
-    pub(super) id: String,
-    /// For people.
-    pub(super) name: String,
-    /// The empty word is none.
-    pub(super) role: String,
-    pub(super) password: Chosen,
-}
-
-/// Where a new password comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Chosen {
-    /// Somebody types it, or it comes by standard input.
-    ByPeople,
-    ByChance,
-}
-
-/// What can be done with one plugin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deed {
-    Start,
-    /// Without enabling it.
-    StartOnce,
-    Stop,
-    Restart,
-    Enable,
-    Disable,
-    /// What was set by hand.
-    Forget,
-}
-
-impl Deed {
-    fn word(self) -> &'static str {
-        match self {
-            Deed::Start => "start",
-            Deed::StartOnce => "start --once",
-            Deed::Stop => "stop",
-            Deed::Restart => "restart",
-            Deed::Enable => "enable",
-            Deed::Disable => "disable",
-            Deed::Forget => "enable --default",
-        }
-    }
-}
-
 impl Cli {
     /// Reads the arguments, `argv[0]` included.
     ///
@@ -349,14 +254,7 @@ impl Command {
         match &cli.command {
             Spoken::Ls { rest } if rest.is_empty() => Ok(Command::List),
             Spoken::Ls { .. } => Err(Failure::usage("no arguments expected", "type: hubcli ls")),
-            Spoken::Why { names } => match names.as_slice() {
-                [] => Ok(Command::Why(None)),
-                [name] => Ok(Command::Why(Some(name.clone()))),
-                _ => Err(Failure::usage(
-                    "expected 0 or 1 arguments",
-                    "type: hubcli why [NAME]; hubcli ls shows the names",
-                )),
-            },
+            Spoken::Why { names } => why(names),
             Spoken::Start { names, once: true } => Command::one(Deed::StartOnce, names),
             Spoken::Start { names, once: false } => Command::one(Deed::Start, names),
             Spoken::Stop { names } => Command::one(Deed::Stop, names),
@@ -386,13 +284,7 @@ impl Command {
             } => add_user(args, role.as_ref(), name.as_ref(), *password).map(Command::People),
             Spoken::Lu { rest } if rest.is_empty() => Ok(Command::People(People::List)),
             Spoken::Lu { .. } => Err(Failure::usage("too many arguments", "type: hubcli lu")),
-            Spoken::Rmu { args } => match args.as_slice() {
-                [id] => Ok(Command::People(People::Remove(id.clone()))),
-                _ => Err(Failure::usage(
-                    "expected 1 arguments",
-                    "type: hubcli rmu ID; hubcli lu shows who there is",
-                )),
-            },
+            Spoken::Rmu { args } => remove_user(args).map(Command::People),
             Spoken::Password { args, generate } => password(args, *generate).map(Command::People),
             Spoken::Pub { args } => act(args).map(Command::Act),
             Spoken::Sub { args, count } => listen(args, *count).map(Command::Listen),
@@ -414,10 +306,7 @@ impl Command {
                     force: *force,
                 }))
             }
-            Spoken::Vca { rest } | Spoken::Cca { rest, .. } => Err(Failure::usage(
-                format!("unexpected argument(s) '{}'", rest.join(" ")),
-                "type: hubcli vca, or hubcli cca [--days DAYS] [--force]",
-            )),
+            Spoken::Vca { rest } | Spoken::Cca { rest, .. } => Err(unexpected(rest)),
             Spoken::Role { args } => match args.as_slice() {
                 [id, role] => Ok(Command::People(People::Role(id.clone(), role_word(role)?))),
                 _ => Err(Failure::usage(
@@ -447,6 +336,34 @@ impl Command {
             _ => Ok(Command::One(deed, name.clone())),
         }
     }
+}
+
+fn why(names: &[String]) -> Result<Command, Failure> {
+    match names {
+        [] => Ok(Command::Why(None)),
+        [name] => Ok(Command::Why(Some(name.clone()))),
+        _ => Err(Failure::usage(
+            "expected 0 or 1 arguments",
+            "type: hubcli why [NAME]; hubcli ls shows the names",
+        )),
+    }
+}
+
+fn remove_user(args: &[String]) -> Result<People, Failure> {
+    match args {
+        [id] => Ok(People::Remove(id.clone())),
+        _ => Err(Failure::usage(
+            "expected 1 arguments",
+            "type: hubcli rmu ID; hubcli lu shows who there is",
+        )),
+    }
+}
+
+fn unexpected(rest: &[String]) -> Failure {
+    Failure::usage(
+        format!("unexpected argument(s) '{}'", rest.join(" ")),
+        "type: hubcli vca, or hubcli cca [--days DAYS] [--force]",
+    )
 }
 
 fn add_user(

@@ -21,6 +21,7 @@ mod table;
 mod watch;
 mod way;
 mod why;
+mod wish;
 mod work;
 
 pub use code::ExitCode;

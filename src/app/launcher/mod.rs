@@ -10,6 +10,7 @@ mod local;
 mod logging;
 mod reload;
 mod run;
+mod systemd;
 mod wiring;
 
 pub use cli::Settings;

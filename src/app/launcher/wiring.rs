@@ -5,13 +5,13 @@
 use super::bus_url::BusUrl;
 use super::local::LocalSocket;
 use super::reload::FileAgain;
+use super::systemd::{tell_reload, tell_systemd};
 use super::{LogLevel, Settings};
 use crate::app::config::{Config, CoreAuth};
 use crate::app::paths::Folders;
 use actors::bridge::{BridgeArgs, BusAccounts, ready_filters};
-use actors::control::{ControlArgs, Reloading, Signals};
+use actors::control::{ControlArgs, Signals};
 use actors::desk::Desk;
-use actors::health::Trouble;
 use actors::host::{
     Attached, ForeignFinder, HostProcesses, OutputPlan, ServerUrl, SpawnConfig, TreeMeter,
     end_leftovers,
@@ -474,31 +474,5 @@ fn attached(wanted: bool, terminal: bool) -> Attached {
         (false, _) => Attached::No,
         (true, true) => Attached::ToTerminal,
         (true, false) => Attached::Elsewhere,
-    }
-}
-
-/// Tells systemd of a reload; without it nothing happens.
-fn tell_reload(reloading: Reloading) {
-    let told = match reloading {
-        Reloading::Begins => os::notify::reloading(),
-        Reloading::IsOver => os::notify::ready(),
-    };
-    if let Err(error) = told {
-        tracing::warn!("systemd could not be told: {error}");
-    }
-}
-
-/// Tells systemd; without it nothing happens.
-fn tell_systemd(stage: Stage, trouble: Trouble) {
-    let degraded = trouble.map(|text| format!("degraded: {text}"));
-    let or_degraded = |text: &str| os::notify::status(degraded.as_deref().unwrap_or(text));
-    let told = match stage {
-        Stage::Beginning => Ok(()),
-        Stage::Starting => or_degraded("starting the core and the plugins"),
-        Stage::Up => os::notify::ready().and_then(|()| or_degraded("up")),
-        Stage::Ending => os::notify::stopping(),
-    };
-    if let Err(error) = told {
-        tracing::warn!("systemd could not be told: {error}");
     }
 }
