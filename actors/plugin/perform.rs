@@ -167,18 +167,6 @@ impl PluginState {
 
     fn report_ended(&mut self, run: Run, status: ExitStatus, failure: Option<&Failure>) {
         let now = self.ports.clock.wall_mse();
-        let (child, lasted) = {
-            let mut state = self.seat.state();
-            state.stop_mse = now;
-            state.last_exit = Some(LastExit {
-                run,
-                status,
-                text: status.in_words(),
-                time_mse: now,
-            });
-            let lasted = u64::try_from(now.saturating_sub(state.start_mse)).unwrap_or(0);
-            (state.child.take(), Duration::from_millis(lasted))
-        };
         let cause = match failure {
             Some(
                 stopped @ (Failure::NotReady(_)
@@ -190,6 +178,18 @@ impl PluginState {
                 status.in_words()
             }
             None => format!("stopped as asked, {}", status.in_words()),
+        };
+        let (child, lasted) = {
+            let mut state = self.seat.state();
+            state.stop_mse = now;
+            state.last_exit = Some(LastExit {
+                run,
+                status,
+                text: cause.clone(),
+                time_mse: now,
+            });
+            let lasted = u64::try_from(now.saturating_sub(state.start_mse)).unwrap_or(0);
+            (state.child.take(), Duration::from_millis(lasted))
         };
         if let Some((_, child)) = child {
             let seat = self.seat.clone();

@@ -19,6 +19,7 @@ mod packets;
 mod people;
 mod plain;
 mod plain_renewal;
+mod ready;
 mod reload;
 mod survival;
 mod texts;
