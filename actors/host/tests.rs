@@ -90,6 +90,7 @@ impl Drop for World {
         for process in self.processes.inner.host.running() {
             let _ = process.kill();
         }
+        self.processes.inner.host.tidy();
     }
 }
 

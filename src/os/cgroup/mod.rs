@@ -348,6 +348,14 @@ impl Cgroups {
     /// Removes that of the home, too, when it is empty.
     pub(crate) fn tidy_all(&self) {
         self.tidy();
+        // Also those whose end nobody saw; the kernel keeps each that somebody lives in.
+        for entry in fs::read_dir(self.home.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let _lived_in_or_a_file = fs::remove_dir(entry.path());
+        }
         let _somebody_lives_there = fs::remove_dir(self.home.path());
     }
 }
