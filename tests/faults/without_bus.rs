@@ -99,6 +99,13 @@ fn a_core_that_hangs_leaves_control_and_is_spoken_to_again_when_it_goes_on() {
     hub.down();
 }
 
+/// Puts other content in the place of a file that nobody may write.
+fn replace(path: &std::path::Path, content: &[u8]) {
+    let new = path.with_extension("new");
+    fs::write(&new, content).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
 #[test]
 fn a_login_that_is_refused_leaves_control_to_who_may_use_the_socket() {
     let home = Home::new("corebin: mqttcore\nautostart: [worker]\n");
@@ -106,13 +113,13 @@ fn a_login_that_is_refused_leaves_control_to_who_may_use_the_socket() {
     let hub = home.up();
     let token = hub.path("certs/admin.token");
     let good = fs::read(&token).unwrap();
-    fs::write(&token, "not a token").unwrap();
+    replace(&token, b"not a token");
     locally(&hub, &["ls"]);
     // Who names the bus gets the bus.
     let output = hub.hubcli(&["--server", &hub.tls_url(), "ls"]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert!(!said_note(&output));
-    fs::write(&token, good).unwrap();
+    replace(&token, &good);
     let output = hub.hubcli(&["ls"]);
     assert!(output.status.success() && !said_note(&output), "{output:?}");
     hub.down();
