@@ -139,6 +139,8 @@ struct FakeFinder {
 impl FindForeign for FakeFinder {
     fn find(&self, sought: &[Sought]) -> Vec<Option<i32>> {
         self.looks.fetch_add(1, Ordering::SeqCst);
+        // As long as a real one takes: in this time others come, who share the next.
+        std::thread::sleep(Duration::from_millis(5));
         sought
             .iter()
             .map(|s| self.copies.get(s.id.as_str()).copied())
