@@ -100,55 +100,45 @@ fn split_stat(text: &[u8]) -> Option<(&[u8], &str)> {
     Some((text.get(open + 1..close)?, rest))
 }
 
-/// What one process has used, by its `stat` file.
+/// What sysinfo does not tell of one process, by its `stat` file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Used {
-    /// User and system, its own and that of the children it waited for.
-    pub(crate) cpu_ticks: u64,
+pub(crate) struct Told {
+    /// CPU time, user and system, of the children it waited for.
+    pub(crate) waited_for_ticks: u64,
     pub(crate) threads: u64,
-    pub(crate) rss_pages: u64,
     /// Ended, and not waited for.
     pub(crate) has_ended: bool,
     start_ticks: u64,
 }
 
-impl Used {
+impl Told {
     /// As [`Stat::parse`].
-    fn parse(text: &[u8]) -> Option<Used> {
+    fn parse(text: &[u8]) -> Option<Told> {
         let (_, rest) = split_stat(text)?;
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?;
-        // The state is field 3 of the file, utime stime cutime cstime are 14 to 17.
-        let times = [
-            fields.nth(10)?,
-            fields.next()?,
-            fields.next()?,
-            fields.next()?,
-        ];
-        let mut cpu_ticks = 0_u64;
-        for time in times {
-            // The kernel may show a child's time as a negative number for a moment.
-            let ticks = time.parse::<i64>().ok()?;
-            cpu_ticks = cpu_ticks.saturating_add(u64::try_from(ticks).unwrap_or(0));
-        }
-        Some(Used {
-            cpu_ticks,
+        // The state is field 3 of the file, cutime and cstime are 16 and 17. The kernel may show them as negative numbers
+        // for a moment.
+        let user: i64 = fields.nth(12)?.parse().ok()?;
+        let system: i64 = fields.next()?.parse().ok()?;
+        let ticks = |time: i64| u64::try_from(time).unwrap_or(0);
+        Some(Told {
+            waited_for_ticks: ticks(user).saturating_add(ticks(system)),
             threads: fields.nth(2)?.parse().ok()?,
             start_ticks: fields.nth(1)?.parse().ok()?,
-            rss_pages: fields.nth(1)?.parse().ok()?,
             has_ended: matches!(state, "Z" | "X" | "x"),
         })
     }
 }
 
-/// What this process has used; `None` when it is gone.
+/// What is told of this process; `None` when it is gone.
 ///
 /// # Errors
 /// When the table cannot be read.
-pub(crate) fn used(member: Member) -> io::Result<Option<Used>> {
+pub(crate) fn told(member: Member) -> io::Result<Option<Told>> {
     let mut buffer = [0; 1024];
-    let used = read_stat(member.pid, &mut buffer, Used::parse)?;
-    Ok(used.filter(|used| used.start_ticks == member.start_ticks))
+    let told = read_stat(member.pid, &mut buffer, Told::parse)?;
+    Ok(told.filter(|told| told.start_ticks == member.start_ticks))
 }
 
 /// What the table says of one thread.
