@@ -4,12 +4,10 @@
 //! it (T40), SIGHUP has the configuration read anew; no signal is lost while no control listens: it waits in [`Signals`],
 //! which outlives the actor.
 
-use crate::health::Trouble;
-use crate::hub::{Hub, Stage};
-use crate::message::{Haste, RootMessage};
+use crate::hub::{Hub, Stage, Trouble};
+use crate::message::{Haste, LAUNCHER, RootMessage};
 use crate::ports::BoxFuture;
 use crate::reload::{How, reload};
-use crate::wind::LAUNCHER;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::io;
 use std::sync::Arc;

@@ -3,13 +3,9 @@
 //! Invariant: what is wrong is told once when it begins and once when it ends, in the log, on the bus and to whoever
 //! follows [`Hub::troubles`].
 
-use crate::hub::Hub;
+use crate::hub::{Hub, Trouble};
 use crate::ports::{Happening, LauncherNews};
-use std::sync::Arc;
 use tokio::sync::watch;
-
-/// What is wrong with the launcher, one line for people; none when nothing is.
-pub type Trouble = Option<Arc<str>>;
 
 impl Hub {
     /// What is wrong with the launcher now. Then it is `degraded`.

@@ -3,7 +3,6 @@
 //! Invariant: nothing in here is changed but the roster's entries, the stage, the plans and the trouble, each in one
 //! place. Plans are replaced as a whole; who reads them twice in one decision takes a snapshot ([`Hub::plans`]) first.
 
-use crate::health::Trouble;
 use crate::link::Link;
 use crate::ports::{
     Configuration, FileFacts, Inventory, Kind, Meter, Plans, Ports, Renewer, Teller, Usage,
@@ -29,6 +28,9 @@ pub enum Stage {
     /// Stops everything; orders are no longer taken.
     Ending,
 }
+
+/// What is wrong with the launcher, one line for people; none when nothing is.
+pub type Trouble = Option<Arc<str>>;
 
 /// What all actors share.
 pub struct Hub {
@@ -237,9 +239,8 @@ impl Hub {
             listed: plans.autostart.contains(&id),
         };
         // Seats differ, so that those that fail together do not come back together.
-        let mut chance = DefaultHasher::new();
-        (self.seed, &id).hash(&mut chance);
-        let life = Lifecycle::new(plan.rules.clone(), memory.last_run(&id), chance.finish());
+        let chance = self.chance(id.as_str());
+        let life = Lifecycle::new(plan.rules.clone(), memory.last_run(&id), chance);
         let now = self.ports.clock.wall_mse();
         let seat = Seat::new(id, kind, life, plan, file, enabling, now);
         seat.recall(memory);

@@ -9,6 +9,9 @@ use supervision::lifecycle::{Event, StopCause};
 use supervision::{PluginId, Run};
 use tokio::sync::oneshot;
 
+/// Whose wish it is when the launcher itself starts or stops something.
+pub const LAUNCHER: &str = "launcher";
+
 /// What a plugin's actor understands.
 pub enum PluginMessage {
     /// Command with its author (a bus login, or `launcher`).

@@ -7,8 +7,8 @@
 
 use crate::hub::{Hub, Stage};
 use crate::link::Link;
+use crate::message::LAUNCHER;
 use crate::ports::{Changed, Clock, CoreDeed, Kind, Whose};
-use crate::wind::LAUNCHER;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,7 +2,8 @@
 //!
 //! Invariant: bounded: nothing in here grows with how long or how often is measured.
 
-use supervision::limits::Exceeded;
+use std::collections::VecDeque;
+use supervision::limits::{Exceeded, Judge};
 use supervision::{PluginId, Run};
 
 /// What a tree of processes uses, as last sampled.
@@ -71,4 +72,25 @@ pub struct Case {
     pub exceeded: Vec<Exceeded>,
     /// The newest samples, oldest first.
     pub samples: Vec<Sampled>,
+}
+
+/// So many samples are kept for the evidence.
+const SAMPLES: usize = 12;
+
+/// What is counted of the run that lives.
+#[derive(Debug, Default)]
+pub(crate) struct Watched {
+    pub(crate) judge: Judge,
+    /// The newest regular samples, at most [`SAMPLES`], oldest first; none while there are no limits.
+    pub(crate) samples: VecDeque<Sampled>,
+}
+
+impl Watched {
+    /// Keeps a sample, instead of the oldest when there are as many as are kept.
+    pub(crate) fn note(&mut self, sample: Sampled) {
+        if self.samples.len() >= SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample);
+    }
 }

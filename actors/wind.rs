@@ -6,7 +6,7 @@
 
 use crate::hub::{Hub, Stage};
 use crate::link::Link;
-use crate::message::Ending;
+use crate::message::{Ending, LAUNCHER};
 use crate::news::News;
 use crate::ports::{Child, Happening, Kind, LauncherNews};
 use crate::seat::Seat;
@@ -21,9 +21,6 @@ use supervision::lifecycle::{Event, PhaseName, StopCause};
 use supervision::order::start_order;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-/// Whose wish it is when the launcher itself starts or stops something.
-pub const LAUNCHER: &str = "launcher";
 
 /// How long the last events may take on their way to the bus.
 const LAST_WORDS: Duration = Duration::from_millis(500);

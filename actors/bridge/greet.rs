@@ -22,6 +22,12 @@ const PERMISSIONS: [(&str, &[&str]); 2] = [
     (READ, &["viewer", "operator", "manager", "admin"]),
 ];
 
+/// The pause before it is tried once more to register who may ask us; each next one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// A login that takes no longer after the core is ready is nothing to speak of.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -42,15 +48,33 @@ pub(super) async fn greet(hub: Arc<Hub>, args: BridgeArgs) {
             Kind::Core => {}
         }
     }
+    tokio::join!(register(&hub, client), introduce(&hub, &args, hub.began));
+}
+
+/// Registers who may ask us; tried until the auth service has it all or there is none, as nobody else may ask meanwhile.
+async fn register(hub: &Hub, client: &Client) {
+    let mut pause = FIRST_PAUSE;
     for (capability, roles) in PERMISSIONS {
-        if let Err(CallError::NobodyServes { .. }) = permit(&hub, client, capability, roles).await {
-            tracing::info!(
-                "this hub has no auth service: its core's own rules say who may use the launcher"
-            );
-            break;
+        let mut told = None;
+        while let Err(error) = permit(hub, client, capability, roles).await {
+            if let CallError::NobodyServes { .. } = error {
+                tracing::info!(
+                    "this hub has no auth service: its core's own rules say who may use the launcher"
+                );
+                return;
+            }
+            let text = error.to_string();
+            if told.as_ref() != Some(&text) {
+                tracing::warn!(
+                    capability,
+                    "the auth service did not register who may use it; only admins and services can, until it does: {text}"
+                );
+                told = Some(text);
+            }
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
     }
-    introduce(&hub, &args, hub.began).await;
 }
 
 async fn permit(
@@ -68,27 +92,7 @@ async fn permit(
     let asked = client
         .call(&topic, golang::encode(&args), SEND_WITHIN)
         .await;
-    if let Err(error) = &asked
-        && !matches!(error, CallError::NobodyServes { .. })
-    {
-        tracing::warn!(
-            capability,
-            "the auth service did not register who may use it; only admins and services can: {error}"
-        );
-    }
     asked.map(|_empty| ())
-}
-
-/// Publishes, and says whether the bus has it.
-pub(super) async fn sent(client: &Client, topic: &str, payload: Vec<u8>) -> bool {
-    match tokio::time::timeout(SEND_WITHIN, client.publish(topic, payload)).await {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) => {
-            tracing::debug!(topic, "not sent: {error}");
-            false
-        }
-        Err(_elapsed) => false,
-    }
 }
 
 /// A login that succeeded proves that the run that made it possible is ready (spec §7).

@@ -4,8 +4,7 @@
 //! as nothing is retained on this bus; values go out after the description that names them, only those that changed,
 //! and at most once in [`PACE`]; while nothing changes nothing is done.
 
-use super::greet::sent;
-use super::{BridgeArgs, event_topic};
+use super::{BridgeArgs, event_topic, sent};
 use crate::hub::Hub;
 use crate::ports::Kind;
 use crate::view::View;

@@ -325,6 +325,18 @@ async fn reply(client: &Client, request: &IncomingRequest, result: Result<Vec<u8
     }
 }
 
+/// Publishes, and says whether the bus has it.
+async fn sent(client: &Client, topic: &str, payload: Vec<u8>) -> bool {
+    match tokio::time::timeout(SEND_WITHIN, client.publish(topic, payload)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::debug!(topic, "not sent: {error}");
+            false
+        }
+        Err(_elapsed) => false,
+    }
+}
+
 /// `event/{me}/manage/{name}/{me}` (HP 1.13).
 fn event_topic(client_id: &str, name: &str) -> String {
     format!("event/{client_id}/{}/{name}/{client_id}", bus::wire::MANAGE)

@@ -6,28 +6,16 @@
 
 use super::PluginState;
 use crate::ports::{Case, Child, Happening, LimitExceeded, Round, Sampled, Usage};
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::Run;
 use supervision::lifecycle::Event;
-use supervision::limits::{Judge, LimitAction, Sample};
+use supervision::limits::{LimitAction, Sample};
 
 /// How long writing the evidence may hold up a restart: a disk that hangs, or a process that cannot be looked at, must
 /// not keep what uses too much alive.
 const EVIDENCE_PATIENCE: Duration = Duration::from_secs(3);
-
-/// So many samples are kept for the evidence.
-const SAMPLES: usize = 12;
-
-/// What is counted of the run that lives.
-#[derive(Debug, Default)]
-pub(crate) struct Watched {
-    judge: Judge,
-    /// The newest regular samples, at most [`SAMPLES`], oldest first; none while there are no limits.
-    samples: VecDeque<Sampled>,
-}
 
 impl PluginState {
     pub(super) fn sampled(&mut self, round: Round, run: Run, usage: Usage) {
@@ -106,14 +94,5 @@ impl PluginState {
                 seat.post(Event::LimitExceeded { run, text });
             }
         });
-    }
-}
-
-impl Watched {
-    fn note(&mut self, sample: Sampled) {
-        if self.samples.len() >= SAMPLES {
-            self.samples.pop_front();
-        }
-        self.samples.push_back(sample);
     }
 }

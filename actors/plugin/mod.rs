@@ -14,7 +14,6 @@ mod requires;
 mod tell;
 mod waiters;
 
-pub(crate) use limit::Watched;
 pub use order::{order, send_order};
 
 use crate::hub::Hub;

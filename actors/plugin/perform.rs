@@ -3,9 +3,10 @@
 //! Invariants: nothing here awaits in the handler; what takes time runs in a task of its own, of a start all but the first
 //! step, and posts a fact to the seat, so that a crash of the actor loses nothing.
 
-use super::{PluginState, Watched, fact_of, look_of};
+use super::{PluginState, fact_of, look_of};
 use crate::message::PluginMessage;
 use crate::ports::{Child, Happening, Launch, Preparation};
+use crate::sampling::Watched;
 use crate::seat::{Notified, Seat};
 use crate::view::LastExit;
 use std::sync::Arc;

@@ -15,8 +15,8 @@ pub(crate) use notified::Notified;
 
 use crate::message::PluginMessage;
 use crate::outbox::Outbox;
-use crate::plugin::Watched;
 use crate::ports::{Child, FileFacts, Kind, Memory, Plan, Usage};
+use crate::sampling::Watched;
 use crate::turn::Turn;
 use crate::view::{LastExit, View};
 use os::cgroup::TreeKind;

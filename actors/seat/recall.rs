@@ -4,9 +4,9 @@
 //! wish of anybody's and is not kept; nothing here waits for the disk.
 
 use super::{Seat, SeatState};
+use crate::message::LAUNCHER;
 use crate::ports::Memory;
 use crate::view::View;
-use crate::wind::LAUNCHER;
 use std::sync::Arc;
 use supervision::lifecycle::{Event, PhaseName, Wish};
 use supervision::past::{End, PastWish};

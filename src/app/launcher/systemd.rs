@@ -3,8 +3,7 @@
 //! Invariant: what cannot be told is logged, and holds up nothing.
 
 use actors::control::Reloading;
-use actors::health::Trouble;
-use actors::hub::Stage;
+use actors::hub::{Stage, Trouble};
 
 /// Tells systemd of a reload; without it nothing happens.
 pub(super) fn tell_reload(reloading: Reloading) {
