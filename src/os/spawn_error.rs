@@ -167,7 +167,9 @@ struct Lower(Errno);
 
 impl fmt::Display for Lower {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.desc();
+        // Its words are those of Go; what `nix` has are others for some.
+        let text = io::Error::from(self.0).to_string();
+        let text = text.split(" (os error").next().unwrap_or_default();
         let mut rest = text.chars();
         match rest.next() {
             Some(first) => write!(f, "{}{}", first.to_ascii_lowercase(), rest.as_str()),
@@ -251,6 +253,12 @@ fn needs(path: &Path, errno: Errno) -> Option<String> {
                 .to_owned(),
         );
     }
+    if errno == Errno::EACCES && is_without_programs(path) {
+        return Some(format!(
+            "the file system of {} is mounted noexec; mount -o remount,exec it, or keep the program elsewhere",
+            path.parent().unwrap_or(path).display()
+        ));
+    }
     let mut start = Vec::new();
     let file = std::fs::File::open(path).ok()?;
     file.take(256).read_to_end(&mut start).ok()?;
@@ -273,12 +281,23 @@ fn needs(path: &Path, errno: Errno) -> Option<String> {
             "its interpreter {interpreter} is missing{carriage}; install it or correct the script's first line"
         ))
     } else if errno == Errno::EACCES && nix::unistd::access(path, x_ok()).is_ok() {
+        let way_out = if is_without_programs(Path::new(&interpreter)) {
+            "its file system is mounted noexec; mount -o remount,exec it, or correct the script's first line"
+        } else {
+            "correct the script's first line"
+        };
         Some(format!(
-            "its interpreter {interpreter} may not be executed; correct the script's first line"
+            "its interpreter {interpreter} may not be executed; {way_out}"
         ))
     } else {
         None
     }
+}
+
+/// Whether nothing is executed from the file system of a file.
+fn is_without_programs(path: &Path) -> bool {
+    let flags = nix::sys::statvfs::statvfs(path).map(|found| found.flags());
+    flags.is_ok_and(|flags| flags.contains(nix::sys::statvfs::FsFlags::ST_NOEXEC))
 }
 
 fn x_ok() -> nix::unistd::AccessFlags {

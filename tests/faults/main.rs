@@ -15,7 +15,9 @@ mod chance;
 mod chaos;
 mod core;
 mod disk;
+mod exec;
 mod files;
+mod fork;
 #[path = "../common/hub.rs"]
 #[expect(dead_code, reason = "each suite uses its part")]
 mod hub;

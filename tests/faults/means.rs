@@ -1,9 +1,10 @@
 //! What the machine and the user of a test allow.
 
-use crate::hub::Hub;
+use crate::hub::{Hub, PATIENCE};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// A user who is neither root nor, in general, the owner of a hub.
 pub const NOBODY: u32 = 65_534;
@@ -50,4 +51,21 @@ pub fn beside(hub: &Hub, program: &Path, args: &[&str]) -> Output {
 /// What a program said on its error output.
 pub fn complaint(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Waits until hubcli explains a plugin by all these parts, and returns all that it says.
+pub fn explained(hub: &Hub, id: &str, parts: &[&str]) -> String {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let output = hub.hubcli(&["why", id]);
+        let why = String::from_utf8_lossy(&output.stdout).into_owned();
+        if parts.iter().all(|part| why.contains(part)) {
+            return why;
+        }
+        if Instant::now() > until {
+            let complaint = complaint(&output);
+            panic!("no {parts:?} in:\n{why}{complaint}\n{}", hub.account());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
