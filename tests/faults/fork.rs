@@ -162,8 +162,15 @@ fn limit_processes(pid: i32, limit: &str) {
 /// The limit that is in force here.
 fn usual_limit() -> String {
     let limits = fs::read_to_string("/proc/self/limits").unwrap();
-    let processes = limits.lines().find_map(|line| line.strip_prefix("Max processes"));
-    processes.unwrap().split_whitespace().next().unwrap().to_owned()
+    let processes = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max processes"));
+    processes
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .to_owned()
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod fork;
 #[path = "../common/hub.rs"]
 #[expect(dead_code, reason = "each suite uses its part")]
 mod hub;
+mod lost_bus;
 mod means;
 mod mosquitto;
 mod network;

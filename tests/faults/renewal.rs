@@ -41,7 +41,7 @@ fn waits_for(hub: &Hub, id: &str) -> String {
 }
 
 /// A token of this hub for a plugin, of this life.
-fn token_of(hub: &Hub, id: &str, began: UnixTime, life: Duration) -> String {
+pub fn token_of(hub: &Hub, id: &str, began: UnixTime, life: Duration) -> String {
     let hub_key = keys::load(&hub.path("certs/hubKey.pem")).unwrap();
     let key = keys::load(&hub.path(format!("certs/{id}.key"))).unwrap();
     let public = key.public_text();

@@ -16,7 +16,7 @@ const STOP: i32 = 19;
 const CONT: i32 = 18;
 
 /// One line to the launcher's socket, and its answer.
-fn ask(hub: &Hub, line: &str) -> Value {
+pub fn ask(hub: &Hub, line: &str) -> Value {
     let mut stream = UnixStream::connect(hub.path("run/launcher.sock")).unwrap();
     stream.write_all(line.as_bytes()).unwrap();
     stream.write_all(b"\n").unwrap();
@@ -26,7 +26,7 @@ fn ask(hub: &Hub, line: &str) -> Value {
 }
 
 /// hubcli does it without the bus, within a few seconds, and says so.
-fn locally(hub: &Hub, args: &[&str]) -> String {
+pub fn locally(hub: &Hub, args: &[&str]) -> String {
     let since = Instant::now();
     let output = hub.hubcli(args);
     assert!(

@@ -9,8 +9,8 @@ use super::{ConnectError, Credentials, Endpoint, Incoming, Network, Options, Pro
 use crate::discovery::{self, Search};
 use crate::topics;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubAck,
-    SubscribeReasonCode,
+    AsyncClient, ConnectionError, Event, EventLoop, Outgoing, Packet, Publish, QoS, StateError,
+    SubAck, SubscribeReasonCode,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub(super) struct Link {
     pub(super) live: Arc<Live>,
     eventloop: EventLoop,
     early: Vec<Publish>,
+    /// How long the hub may leave everything unanswered.
+    patience: Duration,
 }
 
 /// The time for a hub that was found on the network: others may be found, too.
@@ -238,6 +240,7 @@ async fn open_at(
         live: Arc::new(Live::new(client, inbox)),
         eventloop,
         early,
+        patience: options.keep_alive,
     })
 }
 
@@ -286,18 +289,57 @@ impl Granting {
 }
 
 impl Link {
-    /// Serves the connection until it ends.
+    /// Serves the connection until it ends. It has ended, too, when the hub says nothing at all for the length of a
+    /// keep-alive after something that it has to answer: the library only asks whether it is there while there is nothing to
+    /// send, so a line that is dead one way would do for as long as there is.
     pub(super) async fn serve(mut self, to: &mpsc::Sender<Incoming>) -> ConnectionError {
         for publish in std::mem::take(&mut self.early) {
             deliver(&self.live, to, publish);
         }
+        let silence = tokio::time::sleep(self.patience);
+        tokio::pin!(silence);
+        let mut awaits = false;
         loop {
-            match self.eventloop.poll().await {
-                Ok(Event::Incoming(Packet::Publish(publish))) => deliver(&self.live, to, publish),
-                Ok(Event::Incoming(_) | Event::Outgoing(_) | Event::Auth(_)) => {}
+            let event = tokio::select! {
+                event = self.eventloop.poll() => event,
+                () = &mut silence, if awaits => {
+                    return ConnectionError::MqttState(StateError::AwaitPingResp);
+                }
+            };
+            match event {
+                Ok(Event::Incoming(packet)) => {
+                    awaits = false;
+                    if let Packet::Publish(publish) = packet {
+                        deliver(&self.live, to, publish);
+                    }
+                }
+                Ok(Event::Outgoing(sent)) => {
+                    if !awaits && is_answered(&sent) {
+                        awaits = true;
+                        silence.as_mut().reset(Instant::now() + self.patience);
+                    }
+                }
+                Ok(Event::Auth(_)) => {}
                 Err(error) => return error,
             }
         }
+    }
+}
+
+/// Whether a hub that is well answers it at once.
+fn is_answered(sent: &Outgoing) -> bool {
+    match sent {
+        // Without a number there is no acknowledgement.
+        Outgoing::Publish(number) => *number != 0,
+        Outgoing::Subscribe(_) | Outgoing::Unsubscribe(_) | Outgoing::PingReq => true,
+        Outgoing::PubAck(_)
+        | Outgoing::PubRec(_)
+        | Outgoing::PubRel(_)
+        | Outgoing::PubComp(_)
+        | Outgoing::PingResp
+        | Outgoing::Disconnect
+        | Outgoing::AwaitAck(_)
+        | Outgoing::Auth => false,
     }
 }
 

@@ -116,7 +116,8 @@ pub struct Options {
     pub credentials: CredentialSource,
     /// Filters to subscribe to besides the inbox; each must be granted.
     pub subscriptions: Vec<String>,
-    /// A dead connection is noticed within two of these; 60 s by default (HP 1.12).
+    /// A dead connection is noticed within one of these when something is sent over it, else within two; 60 s by default
+    /// (HP 1.12).
     pub keep_alive: Duration,
     /// Bound of one attempt at one place, from dialling to the last subscription; 10 s by default.
     pub attempt_timeout: Duration,

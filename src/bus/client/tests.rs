@@ -569,6 +569,45 @@ async fn it_comes_back_with_all_subscriptions_and_a_new_id() {
     assert!(matches!(*client.status().borrow(), Status::Closed));
 }
 
+/// A half-open connection of TCP looks like that: what is sent is taken, and nothing ever comes back.
+#[tokio::test]
+async fn a_hub_that_falls_silent_is_left_however_much_is_sent_to_it() {
+    let stub = Stub::new();
+    let mut options = options(&stub, "launcher");
+    options.keep_alive = Duration::from_secs(1);
+    let (client, mut incoming) = connect_forever(options);
+    let (mut peer, _, _) = stub.welcome(1).await;
+    let Incoming::Connected { .. } = next(&mut incoming).await else {
+        panic!()
+    };
+    let deaf = async {
+        loop {
+            if peer.read().await == Packet::Closed {
+                return;
+            }
+        }
+    };
+    let busy = async {
+        loop {
+            let sent = client
+                .publish("event/launcher/manage/plugin/launcher", "")
+                .await;
+            if sent.is_err() {
+                return;
+            }
+            tokio::time::sleep(SHORT).await;
+        }
+    };
+    let both = async { tokio::join!(deaf, busy) };
+    tokio::time::timeout(PATIENCE, both).await.unwrap();
+    let Incoming::Disconnected { reason } = next(&mut incoming).await else {
+        panic!()
+    };
+    assert_eq!(reason, "the hub does not answer any more");
+    // It calls anew by itself.
+    stub.welcome(1).await;
+}
+
 #[tokio::test]
 async fn reasons_are_told_once_each() {
     let folder = tempfile::tempdir().unwrap();
