@@ -31,4 +31,5 @@ mod packets;
 mod process;
 mod renewal;
 mod runtime;
+mod storms;
 mod without_bus;

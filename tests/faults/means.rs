@@ -69,3 +69,48 @@ pub fn explained(hub: &Hub, id: &str, parts: &[&str]) -> String {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// Whether this is a process namespace of the test's own, where it may signal everybody. Where it is not, the test is run
+/// in one, and its failure is this one's; where there can be none, it is left out.
+pub fn in_own_processes(test: &str, what: &str) -> bool {
+    const INSIDE: &str = "TEST_IN_OWN_PROCESSES";
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        if !is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command
+    };
+    let can = unshare().arg("true").output();
+    if !can.is_ok_and(|output| output.status.success()) {
+        left_out(
+            what,
+            "needs processes of its own (unshare --pid --mount-proc)",
+        );
+        return false;
+    }
+    let output = unshare()
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        complaint(&output)
+    );
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+    for line in said.lines().filter(|line| line.starts_with("left out: ")) {
+        let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+    }
+    false
+}
