@@ -69,7 +69,7 @@ fn two_hundred_crashes_at_once_are_answered_by_two_hundred_restarts() {
 }
 
 /// Makes zombies, tells how many it could make, and waits.
-const ZOMBIES: &str = r#"#!/usr/bin/env python3
+const ZOMBIES: &str = r#"#!/usr/bin/python3 -SE
 import os, time
 told = os.environ["HIVEOT_HOME"] + "/zombies"
 if not os.path.exists(told):
