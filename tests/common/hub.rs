@@ -293,8 +293,14 @@ impl Hub {
 
     /// As [`Hub::relaunch`], without waiting for it.
     pub fn relaunch_unseen(&mut self) {
+        let command = self.home.launcher();
+        self.relaunch_by(command);
+    }
+
+    /// As [`Hub::relaunch_unseen`], by what is, or becomes, the launcher of this home.
+    pub fn relaunch_by(&mut self, command: Command) {
         assert!(self.launcher.is_none());
-        self.launcher = Some(spawn_launcher(&self.home, self.home.launcher()));
+        self.launcher = Some(spawn_launcher(&self.home, command));
     }
 
     /// All live processes that the launchers of this home have started, and what came from them.

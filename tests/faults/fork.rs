@@ -2,7 +2,7 @@
 //! itself when there is room (spec §17).
 
 use crate::hub::{Home, Hub, eventually, signal_pid};
-use crate::means::{NOBODY, explained, is_root, left_out};
+use crate::means::{NOBODY, as_user, explained, is_root, left_out};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -135,19 +135,6 @@ fn fork_enfile_is_told_and_passes() {
         "ENFILE",
         &["too many open files in system", "raise fs.file-max"],
     );
-}
-
-/// A program run by an ordinary user, whom the system holds to limits.
-fn as_user(program: &Path) -> Command {
-    if !is_root() {
-        return Command::new(program);
-    }
-    let user = NOBODY.to_string();
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid", &user, "--regid", &user, "--clear-groups"])
-        .arg(program);
-    command
 }
 
 /// Sets how many processes the user of a process may have, as far as that process starts them.

@@ -13,6 +13,7 @@ mod certs;
 #[expect(dead_code, reason = "each suite uses its part")]
 mod chance;
 mod chaos;
+mod config;
 mod core;
 mod disk;
 mod exec;
@@ -31,5 +32,6 @@ mod packets;
 mod process;
 mod renewal;
 mod runtime;
+mod state;
 mod storms;
 mod without_bus;

@@ -13,6 +13,19 @@ pub fn is_root() -> bool {
     nix::unistd::Uid::effective().is_root()
 }
 
+/// A program run by an ordinary user, whom the system holds to limits.
+pub fn as_user(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let user = NOBODY.to_string();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", &user, "--regid", &user, "--clear-groups"])
+        .arg(program);
+    command
+}
+
 /// Says that a test, or a part of one, cannot be done here, past the capture of a test's output.
 pub fn left_out(what: &str, why: &str) {
     let _ = std::io::stderr().write_all(format!("left out: {what}: {why}\n").as_bytes());
