@@ -194,8 +194,7 @@ async fn open_at(
     let filters: Vec<&str> = std::iter::once(inbox.as_str())
         .chain(options.subscriptions.iter().map(String::as_str))
         .collect();
-    let mut granting = Granting::default();
-    let mut early = Vec::new();
+    let (mut granting, mut early) = (Granting::default(), Vec::new());
     while !granting.is_complete(filters.len()) {
         let event = eventloop
             .poll()
