@@ -3,7 +3,7 @@
 //! Invariants: both are real processes of a temporary folder and take turns; the same client sends both the same bytes;
 //! medians are compared; nothing is asserted on time; nothing is left behind, not even after Ctrl-C.
 //!
-//! `cargo bench --bench core [-- --quick]`
+//! `cargo bench --bench core [-- --quick] [-- PART...]`; a part is named by its beginning, see [`PARTS`].
 
 mod brokers;
 mod client;
@@ -26,6 +26,7 @@ mod wire;
 use anyhow::{Context, Result};
 use brokers::Brokers;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use quick::Wanted;
 use report::{Report, say};
 use std::process::ExitCode;
 use traffic::Amounts;
@@ -68,6 +69,9 @@ const SIZES: [usize; 3] = [0, 100, 1000];
 /// Of them, those that are watched when nothing happens.
 const IDLE_SIZES: [usize; 2] = [0, 100];
 
+/// What can be measured by itself.
+const PARTS: [&str; 3] = ["traffic", "lives", "idle"];
+
 /// What the table does not say itself.
 const NOTE: &str = "Medians of turns. Baseline: mosquitto. Payload of 256 bytes, QoS 1 both ways, requests with content \
 type, response\ntopic and correlation data. Both check the rights of each message; ours checks a token at each login \
@@ -77,7 +81,7 @@ with like.";
 
 fn main() -> ExitCode {
     clock::listen_for_interrupts();
-    match quick::is_wanted().and_then(|quick| run(if quick { &QUICK } else { &FULL })) {
+    match Wanted::read(&PARTS).and_then(|wanted| run(&wanted)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("bench: {error:#}"));
@@ -86,13 +90,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(rounds: &Rounds) -> Result<()> {
+fn run(wanted: &Wanted) -> Result<()> {
+    let rounds = if wanted.quick { &QUICK } else { &FULL };
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the descriptor limit")?;
     let brokers = Brokers::new()?;
     let mut report = Report::default();
-    traffic::measure(&brokers, rounds.traffic, &mut report)?;
-    for size in SIZES {
+    if wanted.wants("traffic") {
+        traffic::measure(&brokers, rounds.traffic, &mut report)?;
+    }
+    for size in SIZES.into_iter().filter(|_| wanted.wants("lives")) {
         let count = if size > 100 {
             rounds.large
         } else {
@@ -100,7 +107,7 @@ fn run(rounds: &Rounds) -> Result<()> {
         };
         lives::measure(&brokers, size, count, &mut report)?;
     }
-    for size in IDLE_SIZES {
+    for size in IDLE_SIZES.into_iter().filter(|_| wanted.wants("idle")) {
         lives::idle(&brokers, size, rounds.idle, &mut report)?;
     }
     report.print(NOTE);

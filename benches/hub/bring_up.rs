@@ -13,9 +13,9 @@ pub fn took(hub: &Hub<'_>) -> Result<f64> {
 }
 
 /// Against a loop of spawn.
-pub fn report(size: usize, starts: &Pairs, report: &mut Report) {
+pub fn report(size: usize, label: &str, starts: &Pairs, report: &mut Report) {
     report.add(Row {
-        measure: format!("bring-up of {size}"),
+        measure: format!("bring-up of {size}{label}"),
         unit: "ms",
         ours: median(&starts.ours),
         bare: Some(median(&starts.bare)),

@@ -32,6 +32,24 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// How often it is looked whether a process is gone.
 const GLANCE: Duration = Duration::from_micros(100);
 
+/// How a hub is set up.
+#[derive(Clone, Copy)]
+pub struct Settings<'a> {
+    /// `logLevel`.
+    pub log_level: &'a str,
+    /// More lines of the launcher's configuration.
+    pub hub: &'a str,
+    /// What is set for each plugin, as the inside of a YAML map in one line.
+    pub plugin: &'a str,
+}
+
+/// As most measures have it: nothing set, and a log that tells when the core is ready.
+pub const PLAIN: Settings<'static> = Settings {
+    log_level: "info",
+    hub: "",
+    plugin: "",
+};
+
 /// An installed hub.
 pub struct Home {
     folder: TempDir,
@@ -41,7 +59,7 @@ pub struct Home {
 
 impl Home {
     /// A hub with so many stamping plugins, all in autostart.
-    pub fn new(size: usize, program: &Program) -> Result<Home> {
+    pub fn new(size: usize, program: &Program, settings: Settings<'_>) -> Result<Home> {
         let folder = tempfile::Builder::new().prefix("hub-bench-").tempdir()?;
         let path = folder.path();
         // Plugins of other users are to get at their files, as in an installed hub.
@@ -58,9 +76,7 @@ impl Home {
         for id in &ids {
             link(&first, &path.join("plugins").join(id))?;
         }
-        let autostart = ids.join(", ");
-        let config = format!("logLevel: info\ncorebin: mqttcore\nautostart: [{autostart}]\n");
-        fs::write(path.join("config/launcher.yaml"), config)?;
+        fs::write(path.join("config/launcher.yaml"), config(&ids, settings))?;
         fs::write(path.join("config/mqttcore.yaml"), CORE_CONFIG)?;
         let stamps = Stamps::new(&path.join("hub.stamps"))?;
         Ok(Home {
@@ -120,6 +136,26 @@ impl Home {
             logged: usize::try_from(logged)?,
         })
     }
+}
+
+fn config(ids: &[String], settings: Settings<'_>) -> String {
+    let Settings {
+        log_level,
+        hub,
+        plugin,
+    } = settings;
+    let autostart = ids.join(", ");
+    let mut lines = vec![
+        format!("logLevel: {log_level}"),
+        "corebin: mqttcore".to_owned(),
+        format!("autostart: [{autostart}]"),
+        hub.to_owned(),
+    ];
+    if !plugin.is_empty() {
+        lines.push("plugins:".to_owned());
+        lines.extend(ids.iter().map(|id| format!("  {id}: {{{plugin}}}")));
+    }
+    lines.join("\n") + "\n"
 }
 
 /// A hard link, or a copy where there can be none.
@@ -183,9 +219,19 @@ impl Hub<'_> {
     /// Waits for the core; when the launcher held it for ready. The log tells it in whole milliseconds, rounded down, so
     /// what is counted from it is too long by up to one.
     pub fn core_ready(&self) -> Result<u64> {
+        self.core_ready_after(self.logged)
+    }
+
+    /// How much is in the launcher's log.
+    pub fn logged(&self) -> Result<usize> {
+        Ok(usize::try_from(fs::metadata(self.home.log())?.len())?)
+    }
+
+    /// Likewise, of what was logged beyond so many bytes.
+    pub fn core_ready_after(&self, logged: usize) -> Result<u64> {
         let line = clock::eventually("the core is ready", Duration::from_millis(10), || {
             let log = fs::read(self.home.log()).unwrap_or_default();
-            let new = String::from_utf8_lossy(log.get(self.logged..).unwrap_or_default());
+            let new = String::from_utf8_lossy(log.get(logged..).unwrap_or_default());
             let is_it =
                 |line: &&str| line.contains("plugin=core ") && line.contains(" to=running ");
             Ok(new.lines().find(is_it).map(str::to_owned))
@@ -194,6 +240,17 @@ impl Hub<'_> {
         let time: jiff::Timestamp = line.split(' ').next().unwrap_or_default().parse()?;
         let ago = jiff::Timestamp::now().as_nanosecond() - time.as_nanosecond();
         Ok(clock::now()?.saturating_sub(u64::try_from(ago.max(0))?))
+    }
+
+    /// Runs `hubcli` in it.
+    pub fn hubcli(&self, arguments: &[&str]) -> Result<()> {
+        let mut hubcli = Command::new(self.home.path("bin/hubcli"));
+        let output = hubcli.args(arguments).output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            bail!("hubcli {}: {said}", arguments.join(" "));
+        }
+        Ok(())
     }
 
     /// Stops the hub as systemd would.
@@ -218,6 +275,12 @@ impl Hub<'_> {
             after_core: clock::ms(core, end),
             whole: clock::ms(begun, end),
         })
+    }
+
+    /// Stops one whose stamps do not say who lives.
+    pub fn stop_without_stamps(self) -> Result<()> {
+        self.home.stamps.clear()?;
+        self.stop().map(|_| ())
     }
 
     fn account(&self) -> String {

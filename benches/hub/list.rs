@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::home::Hub;
-use crate::report::{Goal, Pairs, Report, Row, quantile};
+use crate::report::{Goal, Pairs, Report, Row, quantile, say};
 use crate::stamps;
 use anyhow::{Context, Result, bail};
 use bus::client::{Client, Incoming, Options, connect_once};
@@ -10,7 +10,7 @@ use bus::rpc::{Method, Reply, Request};
 use bus::topics::{MessageKind, Topic, rpc_filter};
 use bus::wire::{LAUNCHER, ListArgs, MANAGE};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 
@@ -102,6 +102,60 @@ fn check(hub: &Hub<'_>, list: &[u8]) -> Result<()> {
         bail!("{running} run, not {} and the core", hub.home.size());
     }
     Ok(())
+}
+
+/// How `list` fared over a time.
+#[derive(Default)]
+pub struct Asked {
+    /// Milliseconds until each answer.
+    pub took: Vec<f64>,
+    /// How many had none, or an error.
+    pub unanswered: f64,
+}
+
+impl Asked {
+    /// Both.
+    pub fn add(&mut self, other: Asked) {
+        self.took.extend(other.took);
+        self.unanswered += other.unanswered;
+    }
+}
+
+/// Asks for the list, again and again.
+pub fn ask_for(hub: &Hub<'_>, time: Duration, pause: Duration) -> Result<Asked> {
+    runtime()?.block_on(async {
+        let (admin, _incoming) = connect(hub, options(hub, ADMIN)).await?;
+        let mut asked = Asked::default();
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            clock::rest(pause)?;
+            match ask(&admin, LAUNCHER, MANAGE).await {
+                Ok((took, _)) => asked.took.push(took),
+                Err(error) => {
+                    say(&format!("list: {error:#}"));
+                    asked.unanswered += 1.0;
+                }
+            }
+        }
+        admin.close().await;
+        Ok(asked)
+    })
+}
+
+/// How the launcher knows the processes of a plugin: `cgroup` or `group`.
+pub fn tree(hub: &Hub<'_>) -> Result<String> {
+    runtime()?.block_on(async {
+        let (admin, _incoming) = connect(hub, options(hub, ADMIN)).await?;
+        let list = ask(&admin, LAUNCHER, MANAGE).await?.1;
+        admin.close().await;
+        let Reply::List(reply) = Reply::decode(Method::List, &list)? else {
+            bail!("the answer to list is none");
+        };
+        let mut trees = reply.info.into_iter().map(|info| info.tree);
+        trees
+            .find(|tree| !tree.is_empty())
+            .context("nobody has a tree")
+    })
 }
 
 /// A client in a thread of its own that answers every request with the same bytes.

@@ -13,12 +13,12 @@ pub struct Stops {
 }
 
 /// Against loops of kill and of wait.
-pub fn report(size: usize, stops: &Stops, report: &mut Report) {
+pub fn report(size: usize, label: &str, stops: &Stops, report: &mut Report) {
     let bare = Some(median(&stops.bare));
     let of = |time: fn(&Stopped) -> f64| median(&stops.ours.iter().map(time).collect::<Vec<_>>());
     let mut add = |what: &str, ours, goal| {
         report.add(Row {
-            measure: format!("stop of {size}, {what}"),
+            measure: format!("stop of {size}{label}, {what}"),
             unit: "ms",
             ours,
             bare,
