@@ -26,6 +26,7 @@ pub mod limits;
 pub mod local;
 pub mod lock;
 mod marker;
+pub mod memory;
 pub mod notify;
 pub mod pidfd;
 mod process;

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use supervision::ExitStatus;
 use tokio::io::Interest;
@@ -185,6 +186,34 @@ pub(crate) fn share_one_heap() {
     // SAFETY: sets a number in the allocator, which is allowed at any time; it fails without effect.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Gives back what the heap has free, where the C library is one that would keep it.
+pub(crate) fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the allocator takes its own lock and gives back only pages on which nothing is allocated.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Takes pages out of our memory; they come back from their file when they are needed.
+///
+/// # Errors
+/// `EINVAL` when they cannot be let go, as they are locked; `ENOMEM` when there are none.
+///
+/// # Safety
+/// They must be of mappings that show a file, cannot be written to and have no page of their own: of any other the content
+/// would be lost.
+pub(crate) unsafe fn forget_pages(pages: Range<usize>) -> io::Result<()> {
+    let first = std::ptr::with_exposed_provenance_mut(pages.start);
+    // SAFETY: as the caller promises; the mapping stays, so whoever reads or executes these pages finds the same as before.
+    let done = unsafe { libc::madvise(first, pages.len(), libc::MADV_DONTNEED) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 

@@ -12,19 +12,23 @@ use super::{ExitCode, Settings};
 use crate::app::config::{self, Config, sample};
 use crate::app::paths::{Folders, PathError, Surroundings};
 use actors::control::Signals;
+use actors::hub::Stage;
 use actors::message::Ending;
 use actors::root::{Root, RootArgs};
 use anyhow::Context;
 use os::lock::Lock;
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// How long the logs may take to be written when everything else has ended.
 const LOGS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A file that was written for so long was left behind by a writer that is gone.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
+
+/// So long after everything was told to start most of it has.
+const AFTER_START: Duration = Duration::from_secs(1);
 
 /// Runs the launcher with these arguments (`argv[0]` included) and this environment.
 ///
@@ -208,6 +212,22 @@ fn supervise(
     Ok(code?)
 }
 
+/// Gives back what was needed to come up, once that is over: two thirds of what was read of the program.
+async fn let_go_of_start(mut stages: watch::Receiver<Stage>) {
+    let up = stages.wait_for(|stage| match stage {
+        Stage::Beginning | Stage::Starting => false,
+        Stage::Up | Stage::Ending => true,
+    });
+    if up.await.is_err() {
+        return;
+    }
+    tokio::time::sleep(AFTER_START).await;
+    let done = tokio::task::spawn_blocking(os::memory::let_go_of_start).await;
+    if let Ok(Err(error)) = done {
+        tracing::debug!("what the start needed stays in memory: {error}");
+    }
+}
+
 async fn live(wired: Wired) -> anyhow::Result<ExitCode> {
     let (ended, ending) = oneshot::channel();
     let args = RootArgs {
@@ -218,6 +238,7 @@ async fn live(wired: Wired) -> anyhow::Result<ExitCode> {
         ended,
     };
     wired.after.write_when_ending(&args.hub);
+    tokio::spawn(let_go_of_start(args.hub.stages()));
     let _root = ractor::Actor::spawn(None, Root, args)
         .await
         .context("cannot start the root of the actors")?;
