@@ -39,8 +39,31 @@ pub enum ReloadError {
     #[error("the launcher is stopping; nothing is reloaded any more")]
     Ending,
     /// The file is of no use; a problem a line.
-    #[error("{0}\nthe configuration stays as it was")]
+    #[error("{}\n{UNCHANGED}", fitting(.0))]
     File(String),
+}
+
+const UNCHANGED: &str = "the configuration stays as it was";
+
+/// As many problems as an error text has room for, each whole, and how many more there are.
+fn fitting(problems: &str) -> String {
+    /// For the line that counts the others.
+    const COUNT: usize = 64;
+    let room = bus::rpc::MAX_ERROR - UNCHANGED.len() - COUNT;
+    let mut told = String::new();
+    let mut lines = problems.lines();
+    while let Some(line) = lines.clone().next() {
+        if !told.is_empty() && told.len() + 1 + line.len() > room {
+            let more = lines.count();
+            return format!("{told}\n… and {more} more, which are in the launcher's log");
+        }
+        if !told.is_empty() {
+            told.push('\n');
+        }
+        told.push_str(line);
+        lines.next();
+    }
+    told
 }
 
 /// Reloads, or tells what a reload would do; of each plugin there is, in the order of [`plan`], behind the launcher itself
@@ -291,4 +314,27 @@ fn announce(hub: &Hub, told: &[PlanStep], by: &str) {
         what: LauncherNews::Reloaded,
         text,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_that_do_not_fit_are_counted_and_none_is_cut() {
+        let few = "f.yaml:1:1: a\nf.yaml:2:1: b";
+        let all = format!("{few}\n{UNCHANGED}");
+        assert_eq!(ReloadError::File(few.to_owned()).to_string(), all);
+        let many: Vec<String> = (1..=9)
+            .map(|n| format!("f.yaml:{n}:1: {}", "é".repeat(100)))
+            .collect();
+        let text = ReloadError::File(many.join("\n")).to_string();
+        assert_eq!(bus::rpc::cut_error(&text), text);
+        let shown: Vec<&str> = text.lines().collect();
+        assert_eq!(shown[..4], many[..4]);
+        assert_eq!(
+            shown[4..],
+            ["… and 5 more, which are in the launcher's log", UNCHANGED]
+        );
+    }
 }

@@ -332,12 +332,12 @@ impl PluginState {
             state.todo.extend(step.effects);
             state.started_by_hand |= by_hand;
             let to = state.life.phase().name();
-            if from != to {
+            let line = (from != to).then(|| {
                 state.phase_since_mse = self.ports.clock.wall_mse();
                 let by = (asked, self.asked_by.as_str());
-                tell::note_change(&self.seat.id, &mut state, from, by, ended, now);
-            }
-            let line = (from != to).then(|| (to, state.life.run(), state.life.cause()));
+                let cause = tell::note_change(&self.seat.id, &mut state, from, by, ended, now);
+                (to, state.life.run(), cause)
+            });
             let became_foreign = match *state.life.phase() {
                 Phase::Foreign { pid } if from != to => Some(pid),
                 Phase::Foreign { .. }

@@ -8,7 +8,7 @@ use crate::happening::{Happening, PhaseChange};
 use crate::ports::Herald;
 use crate::seat::{Seat, SeatState};
 use std::time::Duration;
-use supervision::lifecycle::{Effect, Event, Phase, PhaseName};
+use supervision::lifecycle::{Effect, Event, Lifecycle, Phase, PhaseName};
 use supervision::{ExitStatus, MonoTime, PluginId, Run};
 
 /// What an event has to say of its cause; an order says more than what happened before.
@@ -75,7 +75,7 @@ pub(super) fn ended_by(effects: &[Effect]) -> Option<Ended> {
 }
 
 /// Notes the change that a step made, to be told in its turn: with the last lines of a run that failed as soon as they are
-/// in. Noted with the step itself, so that a crash of the actor does not lose it.
+/// in. Noted with the step itself, so that a crash of the actor does not lose it. Returns its cause.
 pub(super) fn note_change(
     id: &PluginId,
     state: &mut SeatState,
@@ -83,9 +83,12 @@ pub(super) fn note_change(
     (asked, by): (Asked, &str),
     ended: Option<Ended>,
     now: MonoTime,
-) {
+) -> String {
     let by = if by.is_empty() { &state.wish_by } else { by };
     let run = state.life.run();
+    let cause = asked
+        .words(by)
+        .unwrap_or_else(|| cause(&state.life, from, ended));
     let change = PhaseChange {
         time_mse: state.phase_since_mse,
         id: id.clone(),
@@ -93,7 +96,7 @@ pub(super) fn note_change(
         pid: pid(state, run),
         from,
         to: state.life.phase().name(),
-        cause: asked.words(by).unwrap_or_else(|| state.life.cause()),
+        cause: cause.clone(),
         status: ended.map(|ended| ended.status),
         restart_in: restart_in(state, ended, now),
         tail: Vec::new(),
@@ -104,6 +107,23 @@ pub(super) fn note_change(
             run, failed: true, ..
         }) => state.outbox.put_with_tail(happening, run),
         Some(_) | None => state.outbox.put(happening),
+    }
+    cause
+}
+
+/// Why it changed. A failure is why it ended, or is tried again; it is no cause of being ready.
+fn cause(life: &Lifecycle, from: PhaseName, ended: Option<Ended>) -> String {
+    let failed = ended.is_some_and(|ended| ended.failed) || from == PhaseName::Backoff;
+    match life.phase() {
+        Phase::Preparing { .. } if !failed => String::new(),
+        Phase::Spawning { .. } | Phase::Proving { .. } | Phase::Running { .. } => String::new(),
+        Phase::Preparing { .. }
+        | Phase::Stopped { .. }
+        | Phase::Blocked { .. }
+        | Phase::Stopping { .. }
+        | Phase::Killing { .. }
+        | Phase::Backoff { .. }
+        | Phase::Foreign { .. } => life.cause(),
     }
 }
 

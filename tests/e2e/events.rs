@@ -188,7 +188,15 @@ fn no_number_is_missing_when_the_core_is_killed_while_events_flow() {
         newest = seq;
     }
     assert!(newest > 0);
-    drop((first, again));
+    // Who listened all the while was told each time how all are, and goes on.
+    let seen = first.until("an event after all that", |event, value| {
+        event == "plugin" && value["seq"].as_i64().unwrap() >= newest
+    });
+    let all_shown =
+        |event: &&Value| event["event"] == "state" && event["value"]["Name"] == "flapper";
+    assert!(seen.iter().filter(all_shown).count() >= 1, "{seen:#?}");
+    first.interrupt();
+    drop(again);
     hub.down();
 }
 

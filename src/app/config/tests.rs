@@ -160,7 +160,7 @@ fn every_problem_is_told_with_its_place() {
              cwd: \"\"\n    instanceOf: ../x\n  b: 5\n  c: {args: [null, [1]]}\n  c: {}\n",
             vec![
                 "l:3:11: plugins.a.args: has the value '-x'; expected a list of arguments".to_owned(),
-                "l:4:11: plugins.a.env.'A=B': has a name with '='; expected the name of a variable".to_owned(),
+                "l:4:11: plugins.a.env.'A=B': has a name with '=' or a zero byte; expected the name of a variable".to_owned(),
                 "l:4:19: plugins.a.env.LOGLEVEL: is a variable that the launcher itself sets; expected another variable".to_owned(),
                 "l:4:39: plugins.a.env.C: has a list; expected text; \"\" for an empty value".to_owned(),
                 "l:4:44: plugins.a.env.D: has no value; expected text; \"\" for an empty value".to_owned(),
@@ -198,7 +198,7 @@ fn every_problem_is_told_with_its_place() {
             ],
         ),
         (
-            "plugins:\n  a: {requires: [b, b, a b]}\n  c: {needs: x}\n  b: {requires: [d]}\n  d: {requires: [b]}\n",
+            "plugins:\n  a: {requires: [b, b, a b]}\n  c: {needs: x}\n  b: {requires: [d]}\n  d: {requires: [b]}\n  e: {requires: [e]}\n",
             vec![
                 "l:2:24: plugins.a.requires[2]: the name has the character ' '; allowed are A-Z a-z 0-9 _ and -; expected an id of 1 \
                  to 64 of A-Z a-z 0-9 _ and - (a program with another file name runs under such an id by instanceOf, in \
@@ -206,6 +206,16 @@ fn every_problem_is_told_with_its_place() {
                 "l:3:14: plugins.c.needs: has the value 'x'; expected a list of paths".to_owned(),
                 "l:4:7: plugins.b.requires: is a circle, so that none could ever start: b -> d -> b; expected an order in which \
                  they can start".to_owned(),
+                "l:6:7: plugins.e.requires: is a circle, so that none could ever start: e -> e; expected an order in which they \
+                 can start".to_owned(),
+            ],
+        ),
+        (
+            "plugins:\n  a: {args: [\"x\\0y\"], env: {A: \"\\0\"}, cwd: \"\\0\"}\n",
+            vec![
+                "l:2:14: plugins.a.args[0]: has a zero byte in it; expected text; \"\" for an empty argument".to_owned(),
+                "l:2:33: plugins.a.env.A: has a zero byte in it; expected text; \"\" for an empty value".to_owned(),
+                "l:2:45: plugins.a.cwd: has a zero byte in it; expected a path; ~ only alone or before a /".to_owned(),
             ],
         ),
         (

@@ -11,6 +11,7 @@ use super::say::{Said, escaped};
 use super::session::Session;
 use super::table::{Style, padded};
 use super::watch::Watch;
+use super::way::note;
 use super::work::{self, View};
 use bus::client::Incoming;
 use bus::golang::decode;
@@ -20,10 +21,17 @@ use bus::wire::{
     PluginEvent, PluginInfo, UNKNOWN,
 };
 use serde_json::{Value, json};
-use std::ops::ControlFlow;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// When something happened.
 const TIME: &str = "%Y-%m-%d %H:%M:%S.%3f";
+
+/// Between two tries to connect again.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// A core that is started again is there within this time.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The filter for all that the launcher tells.
 pub(super) fn filter() -> String {
@@ -46,53 +54,117 @@ pub(super) async fn show(launcher: &impl Ask, wish: &Watch, view: &View) -> Resu
     Ok(Said::done(shown.concat()))
 }
 
-/// Shows how all are, then what happens, until Ctrl-C, until there was enough, or until the connection ends.
+/// Shows how all are, then what happens, until Ctrl-C or until there was enough. A connection that is lost is made `again`,
+/// as often as need be, and how all are is shown then, too: what happened meanwhile may have been told to nobody.
 pub(super) async fn follow(
-    mut session: Session,
+    session: Session,
+    again: impl AsyncFn() -> Result<Session, Failure>,
     wish: &Watch,
     view: &View,
 ) -> Result<Said, Failure> {
-    let mut out = tokio::io::stdout();
-    let mut stopped = std::pin::pin!(tokio::signal::ctrl_c());
-    let said = tokio::select! {
-        _ = &mut stopped => Ok(String::new()),
-        said = show(&session, wish, view) => said.map(|said| said.out),
-    };
-    match said {
-        Ok(text) => {
-            if write(&mut out, &text).await.is_break() {
-                return Ok(Said::done(String::new()));
-            }
-        }
-        // What happens is worth knowing all the more when the launcher does not answer yet.
-        Err(failure) if failure.exit == ExitCode::Failed && wish.name.is_none() => {}
-        Err(failure) => return Err(failure),
+    tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => Ok(Said::done(String::new())),
+        said = watch(session, again, wish, view) => said,
     }
-    let mut seen = Seen::default();
-    let mut left = wish.count;
-    while left != Some(0) {
-        let incoming = tokio::select! {
-            biased;
-            _ = &mut stopped => break,
-            incoming = session.next() => incoming,
-        };
-        match incoming {
-            Some(Incoming::Message { topic, payload }) => {
-                let Some(text) = told(&topic, &payload, &mut seen, wish, view) else {
-                    continue;
-                };
-                if let ControlFlow::Break(_) = write(&mut out, &text).await {
-                    break;
-                }
-                left = left.map(|left| left - 1);
-            }
-            Some(Incoming::Connected { .. } | Incoming::Request(_)) => {}
-            Some(Incoming::Disconnected { reason }) => return Err(lost(&reason)),
-            None => return Err(lost("it was closed")),
+}
+
+async fn watch(
+    mut session: Session,
+    again: impl AsyncFn() -> Result<Session, Failure>,
+    wish: &Watch,
+    view: &View,
+) -> Result<Said, Failure> {
+    let mut shown = Shown {
+        out: tokio::io::stdout(),
+        seen: Seen::default(),
+        left: wish.count,
+    };
+    while let Err(failure) = shown.all_of(&mut session, wish, view).await {
+        if failure.exit != ExitCode::NoConnection {
+            return Err(failure);
         }
+        note(
+            &format!("{}; waiting for it, Ctrl-C ends", failure.text),
+            view.json,
+        );
+        session = connected(&again, &failure.text, view).await;
     }
     session.close().await;
     Ok(Said::done(String::new()))
+}
+
+/// Connects again, for as long as it takes; why it fails is told when that lasts, each new reason once.
+async fn connected(
+    again: &impl AsyncFn() -> Result<Session, Failure>,
+    lost: &str,
+    view: &View,
+) -> Session {
+    let mut told = lost.to_owned();
+    let begun = Instant::now();
+    loop {
+        match again().await {
+            Ok(session) => {
+                note("connected to the hub again", view.json);
+                return session;
+            }
+            Err(failure) => {
+                if told != failure.text && begun.elapsed() > PATIENCE {
+                    note(&failure.text, view.json);
+                    told = failure.text;
+                }
+            }
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+/// What was shown, and what is still to be.
+struct Shown {
+    out: tokio::io::Stdout,
+    seen: Seen,
+    left: Option<u64>,
+}
+
+impl Shown {
+    /// Until there was enough, or nobody reads any more.
+    ///
+    /// # Errors
+    /// With [`ExitCode::NoConnection`] the connection was lost.
+    async fn all_of(
+        &mut self,
+        session: &mut Session,
+        wish: &Watch,
+        view: &View,
+    ) -> Result<(), Failure> {
+        match show(session, wish, view).await {
+            Ok(said) => {
+                if write(&mut self.out, &said.out).await.is_break() {
+                    return Ok(());
+                }
+            }
+            // What happens is worth knowing all the more when the launcher does not answer yet.
+            Err(failure) if failure.exit == ExitCode::Failed && wish.name.is_none() => {}
+            Err(failure) => return Err(failure),
+        }
+        while self.left != Some(0) {
+            match session.next().await {
+                Some(Incoming::Message { topic, payload }) => {
+                    let Some(text) = told(&topic, &payload, &mut self.seen, wish, view) else {
+                        continue;
+                    };
+                    if write(&mut self.out, &text).await.is_break() {
+                        return Ok(());
+                    }
+                    self.left = self.left.map(|left| left - 1);
+                }
+                Some(Incoming::Connected { .. } | Incoming::Request(_)) => {}
+                Some(Incoming::Disconnected { reason }) => return Err(lost(&reason)),
+                None => return Err(lost("it was closed")),
+            }
+        }
+        Ok(())
+    }
 }
 
 fn is_launcher(name: &str) -> bool {

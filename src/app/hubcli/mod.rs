@@ -91,9 +91,11 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
         if let Command::Watch(wish) = &command
             && wish.follow
         {
-            let filters = vec![events::filter()];
-            let session = session::Session::listening(cli, &folders, filters).await?;
-            return events::follow(session, wish, &view).await;
+            let open = async || {
+                let filters = vec![events::filter()];
+                session::Session::listening(cli, &folders, filters).await
+            };
+            return events::follow(open().await?, open, wish, &view).await;
         }
         let way = way::Way::open(cli, &folders).await?;
         if let Command::One(deed @ (Deed::Stop | Deed::Restart), name) = &command

@@ -98,7 +98,7 @@ impl Way {
     fn fall(&self, why: &str) {
         let Some(local) = &self.local else { return };
         if !self.fell.replace(true) {
-            say(
+            note(
                 &format!(
                     "{why}; the launcher is asked over {} instead",
                     local.path().display()
@@ -160,11 +160,12 @@ fn silence(what: &str) -> String {
     format!("{what} within {} s", PATIENCE.as_secs_f64())
 }
 
+/// A line beside the answer.
 #[expect(
     clippy::print_stderr,
     reason = "by which way the answer came should be seen, and output is for the answer"
 )]
-fn say(text: &str, json: bool) {
+pub(super) fn note(text: &str, json: bool) {
     if json {
         eprintln!("{}", serde_json::json!({ "note": text }));
     } else {

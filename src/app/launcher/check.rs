@@ -6,8 +6,9 @@ use super::{ExitCode, Settings};
 use crate::app::config::{self, Config, sample};
 use crate::app::paths::Folders;
 use actors::inventory::{facts_of, program_of};
-use actors::ports::Plans;
+use actors::ports::{Plan, Plans};
 use nix::unistd::AccessFlags;
+use os::cgroup::CgroupUse;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
@@ -146,14 +147,40 @@ fn check_config(folders: &Folders, settings: &Settings, config: &Config, finding
     }
     match config.plans(folders) {
         Err(error) => findings.problem(&error),
-        Ok(plans) => check_plugins(folders, &plans, findings),
+        Ok(plans) => {
+            check_limits(config, &plans, findings);
+            check_plugins(folders, &plans, findings);
+        }
+    }
+}
+
+/// Limits that only the kernel can keep need what `cgroups: off` switches off.
+fn check_limits(config: &Config, plans: &Plans, findings: &mut Findings) {
+    if config.cgroups != CgroupUse::Off {
+        return;
+    }
+    let by_kernel = |plan: &Plan| plan.limits.hard || plan.limits.pids.is_some();
+    let configured = plans.autostart.iter().chain(plans.by_id.keys());
+    let limited: BTreeSet<&str> = configured
+        .filter(|id| by_kernel(plans.of(id, actors::ports::Kind::Plugin)))
+        .map(PluginId::as_str)
+        .collect();
+    if !limited.is_empty() {
+        let names: Vec<&str> = limited.into_iter().collect();
+        findings.warnings.push(format!(
+            "limits.hard and limits.pids have no effect on {}, as cgroups is off",
+            names.join(", ")
+        ));
     }
 }
 
 fn check_plugins(folders: &Folders, plans: &Plans, findings: &mut Findings) {
-    let named: BTreeSet<&PluginId> = plans.autostart.iter().chain(plans.by_id.keys()).collect();
+    let required = plans.by_id.values().flat_map(|plan| &plan.requires);
+    let configured = plans.autostart.iter().chain(plans.by_id.keys());
+    let named: BTreeSet<&PluginId> = configured.chain(required).collect();
     for id in named {
         let plan = plans.of(id, actors::ports::Kind::Plugin);
+        check_requires(id, plan, plans, findings);
         let path = program_of(&folders.plugins, id, plan.instance_of.as_deref());
         if let Err(unfit) = facts_of(&path, id.as_str()) {
             findings
@@ -174,6 +201,17 @@ fn check_plugins(folders: &Folders, plans: &Plans, findings: &mut Findings) {
     findings
         .warnings
         .extend(unaddressable(&folders.plugins, &instances));
+}
+
+/// Somebody may start by hand what does not start by itself, so this may be meant so.
+fn check_requires(id: &PluginId, plan: &Plan, plans: &Plans, findings: &mut Findings) {
+    let starts = |id: &PluginId| plans.autostart.contains(id);
+    let absent = plan.requires.iter().filter(|on| starts(id) && !starts(on));
+    findings.warnings.extend(absent.map(|on| {
+        format!(
+            "plugin {id} requires {on}, which is not in autostart: it is blocked until {on} is started by hand"
+        )
+    }));
 }
 
 /// Executables whose names cannot be ids (T46), but for those that run under another.
@@ -314,7 +352,7 @@ mod tests {
         home.program("plugins/other.name");
         home.program("plugins/a");
         home.config(
-            "corebin: mqttcor\nautostart: [a, gone]\nplugins:\n  a: {cwd: nowhere, envFile: a.env}\n  b: {instanceOf: other.name}\n",
+            "corebin: mqttcor\nautostart: [a, gone]\nplugins:\n  a: {cwd: nowhere, envFile: a.env, requires: [lost]}\n  b: {instanceOf: other.name}\n",
         );
         std::fs::write(home.folders.config.join("a.env"), "A=1\nnonsense\n").expect("written");
         let findings = home.check();
@@ -337,7 +375,25 @@ mod tests {
             warnings.contains("\"bad.name\" in the plugins folder is no plugin"),
             "{warnings}"
         );
-        assert_eq!(findings.warnings.len(), 2, "{warnings}");
+        assert!(
+            warnings.contains("plugin a requires lost, which is not in autostart")
+                && warnings.contains("plugin lost is blocked: no such file in plugins"),
+            "{warnings}"
+        );
+        assert_eq!(findings.warnings.len(), 4, "{warnings}");
+    }
+
+    #[test]
+    fn limits_of_the_kernel_without_cgroups_are_told() {
+        let home = home();
+        home.program("plugins/a");
+        home.config("createPluginCred: false\ncgroups: off\nautostart: [a]\nplugins: {a: {limits: {pids: 5}}}\n");
+        assert_eq!(
+            home.check().warnings,
+            ["limits.hard and limits.pids have no effect on a, as cgroups is off"]
+        );
+        home.config("createPluginCred: false\nautostart: [a]\nplugins: {a: {limits: {pids: 5}}}\n");
+        assert_eq!(home.check(), Findings::default());
     }
 
     #[test]

@@ -162,14 +162,13 @@ impl Lifecycle {
         match &self.phase {
             Phase::Stopped { why } => match why {
                 Rest::NeverStarted => String::new(),
-                Rest::Asked(StopCause::ByHand) => "stopped by hand".to_owned(),
-                Rest::Asked(StopCause::All) => "stopped with all others".to_owned(),
-                Rest::Asked(StopCause::Unlisted) => {
-                    "taken off autostart, and nobody enabled it by hand".to_owned()
-                }
-                Rest::Asked(StopCause::Shutdown) => "the launcher stops".to_owned(),
+                Rest::Asked(cause) => asked(*cause).to_owned(),
                 Rest::Finished => last().unwrap_or_default(),
             },
+            // Not what ended a run before this one.
+            Phase::Stopping { run, then, .. } | Phase::Killing { run, then, .. } => {
+                ending(*run, then)
+            }
             Phase::Blocked { reason, .. } => reason.text().to_owned(),
             Phase::Foreign { pid } => {
                 format!("a copy that this launcher did not start runs with pid {pid}")
@@ -178,10 +177,31 @@ impl Lifecycle {
             | Phase::Preparing { .. }
             | Phase::Spawning { .. }
             | Phase::Proving { .. }
-            | Phase::Running { .. }
-            | Phase::Stopping { .. }
-            | Phase::Killing { .. } => last().unwrap_or_default(),
+            | Phase::Running { .. } => last().unwrap_or_default(),
         }
+    }
+}
+
+fn asked(cause: StopCause) -> &'static str {
+    match cause {
+        StopCause::ByHand => "stopped by hand",
+        StopCause::All => "stopped with all others",
+        StopCause::Unlisted => "taken off autostart, and nobody enabled it by hand",
+        StopCause::Shutdown => "the launcher stops",
+    }
+}
+
+/// Why a run is being ended.
+fn ending(run: Run, then: &Then) -> String {
+    match then {
+        Then::Rest(cause) => asked(*cause).to_owned(),
+        Then::StartAgain => "is started anew".to_owned(),
+        Then::Decide { failure, lasted } => LastFailure {
+            run,
+            failure: failure.clone(),
+            lasted: *lasted,
+        }
+        .in_words(),
     }
 }
 

@@ -40,19 +40,24 @@ impl Reader {
         paths
     }
 
-    /// Whether plugins require each other in a circle; told once, where the first of it stands in the file.
+    /// Whether plugins require each other in circles; each is told once, where the first of it stands in the file.
     pub fn no_circles(&mut self, at: &At<'_>, config: &Config) {
-        let requires: Requirements = config
+        let mut requires: Requirements = config
             .plugins
             .iter()
             .map(|(id, plugin)| (id.clone(), plugin.requires.clone()))
             .collect();
-        let Some(circle) = cycle(&requires) else {
-            return;
-        };
-        let Some(first) = circle.first() else {
-            return;
-        };
+        while let Some(circle) = cycle(&requires) {
+            let Some(first) = circle.first() else {
+                return;
+            };
+            self.circle(at, first, &circle);
+            // Whoever is part of several is told of the others when this one is mended.
+            requires.retain(|id, _| !circle.contains(id));
+        }
+    }
+
+    fn circle(&mut self, at: &At<'_>, first: &PluginId, circle: &[PluginId]) {
         let names: Vec<&str> = circle.iter().chain([first]).map(PluginId::as_str).collect();
         let wrong = format!(
             "is a circle, so that none could ever start: {}",

@@ -205,8 +205,8 @@ impl Reader {
         let mut env = BTreeMap::new();
         for entry in self.entries(at, "'NAME: value' lines") {
             let path = at.path.key(&entry.key);
-            if entry.key.contains('=') {
-                let wrong = "has a name with '='";
+            if entry.key.contains(['=', '\0']) {
+                let wrong = "has a name with '=' or a zero byte";
                 self.problem(entry.place, &path, wrong, "the name of a variable");
             } else if OWN_VARIABLES.contains(&entry.key.as_str()) {
                 let wrong = "is a variable that the launcher itself sets";

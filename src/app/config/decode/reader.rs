@@ -121,13 +121,21 @@ impl Reader {
         });
     }
 
-    /// Text, in quotes or not; a number or switch is taken as it is written.
+    /// Text, in quotes or not; a number or switch is taken as it is written. No text may have a zero byte, as it is for the
+    /// system, which takes that for its end.
     pub fn text<'n>(&mut self, at: &At<'n>, expected: &str) -> Option<&'n str> {
         let text = text_of(at.node);
-        if text.is_none() {
-            self.wrong_value(at, expected);
+        match text {
+            Some(text) if text.contains('\0') => {
+                self.problem(at.node.place, &at.path, "has a zero byte in it", expected);
+                None
+            }
+            Some(text) => Some(text),
+            None => {
+                self.wrong_value(at, expected);
+                None
+            }
         }
-        text
     }
 
     /// A switch.
