@@ -214,8 +214,8 @@ fn every_problem_is_told_with_its_place() {
             "plugins:\n  a: {args: [\"x\\0y\"], env: {A: \"\\0\"}, cwd: \"\\0\"}\n",
             vec![
                 "l:2:14: plugins.a.args[0]: has a zero byte in it; expected text; \"\" for an empty argument".to_owned(),
-                "l:2:33: plugins.a.env.A: has a zero byte in it; expected text; \"\" for an empty value".to_owned(),
-                "l:2:45: plugins.a.cwd: has a zero byte in it; expected a path; ~ only alone or before a /".to_owned(),
+                "l:2:32: plugins.a.env.A: has a zero byte in it; expected text; \"\" for an empty value".to_owned(),
+                "l:2:44: plugins.a.cwd: has a zero byte in it; expected a path; ~ only alone or before a /".to_owned(),
             ],
         ),
         (

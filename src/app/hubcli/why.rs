@@ -18,7 +18,7 @@ const TIME: &str = "%b %e %H:%M:%S";
 pub(super) async fn one(launcher: &impl Ask, name: &str, view: &View) -> Result<Said, Failure> {
     let plugin = match account(launcher, name).await {
         Ok(plugin) => plugin,
-        Err(failure) => return Err(work::not_known(launcher, name, failure).await),
+        Err(failure) => return Err(work::not_known(launcher, name, view, failure).await),
     };
     Ok(Said::done(if view.json {
         work::line(&encode(&*plugin))

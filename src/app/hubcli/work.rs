@@ -223,7 +223,7 @@ pub(super) async fn explained(
         return failure;
     }
     if failure.text == not_found(name) {
-        failure.hint = nearest(launcher, name).await;
+        failure.hint = nearest(launcher, name, view).await;
         return failure;
     }
     match deed {
@@ -239,9 +239,14 @@ pub(super) async fn explained(
 }
 
 /// A failure to explain one, with a hint for a name nobody knows.
-pub(super) async fn not_known(launcher: &impl Ask, name: &str, mut failure: Failure) -> Failure {
+pub(super) async fn not_known(
+    launcher: &impl Ask,
+    name: &str,
+    view: &View,
+    mut failure: Failure,
+) -> Failure {
     if failure.text == not_found(name) {
-        failure.hint = nearest(launcher, name).await;
+        failure.hint = nearest(launcher, name, view).await;
     }
     failure
 }
@@ -326,7 +331,14 @@ fn log_of(info: &PluginInfo, view: &View) -> Option<PathBuf> {
 }
 
 /// A hint for a name nobody knows.
-async fn nearest(launcher: &impl Ask, name: &str) -> String {
+async fn nearest(launcher: &impl Ask, name: &str, view: &View) -> String {
+    let file = view.plugins.join(name);
+    if !name.contains('/') && file.is_file() {
+        return format!(
+            "{} is there, but is not executable, or empty: chmod +x makes it a plugin",
+            escaped(&file.display().to_string())
+        );
+    }
     let plugins = list(launcher).await.unwrap_or_default();
     let near = plugins
         .iter()

@@ -210,6 +210,20 @@ fn a_failed_stop_says_so_where_the_original_does() {
 }
 
 #[test]
+fn a_file_that_is_not_executable_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    std::fs::write(temp.path().join("script"), "#!/bin/sh\n").unwrap();
+    let mut view = View::for_tests(false);
+    view.plugins = temp.path().to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let hint = |name| runtime.block_on(nearest(&Fake::default(), name, &view));
+    assert!(hint("script").contains("script is there, but is not executable"));
+    assert!(hint("other name").starts_with("hubcli ls"));
+}
+
+#[test]
 fn a_mistyped_name_gets_the_nearest() {
     let failure = on(&deed(Deed::Start, "conter")).unwrap_err();
     assert!(
