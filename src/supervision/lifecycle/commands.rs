@@ -34,7 +34,7 @@ impl Lifecycle {
     }
 
     pub(super) fn stop(&mut self, now: MonoTime, cause: StopCause) -> Step {
-        self.wish = Wish::Down;
+        let wished = std::mem::replace(&mut self.wish, Wish::Down);
         match &mut self.phase {
             Phase::Stopped { .. } => {
                 // The original's status becomes "stopped by user" by a stop of this one only, not of all (HP 1.8).
@@ -69,11 +69,17 @@ impl Lifecycle {
             }
             Phase::Foreign { pid } => {
                 let denial = Denial::Foreign { pid: *pid };
-                self.rest = Rest::Asked(cause);
-                match cause {
-                    StopCause::ByHand => Step::of(Answer::Denied(denial), Vec::new()),
+                match (cause, wished) {
+                    (StopCause::ByHand, _) => {
+                        self.rest = Rest::Asked(cause);
+                        Step::of(Answer::Denied(denial), Vec::new())
+                    }
                     // All of ours are meant; of ours nothing lives here.
-                    StopCause::All | StopCause::Unlisted | StopCause::Shutdown => {
+                    (StopCause::All | StopCause::Unlisted | StopCause::Shutdown, Wish::Up) => {
+                        self.rest = Rest::Asked(cause);
+                        Step::of(Answer::Already, Vec::new())
+                    }
+                    (StopCause::All | StopCause::Unlisted | StopCause::Shutdown, Wish::Down) => {
                         Step::of(Answer::Already, Vec::new())
                     }
                 }
@@ -103,26 +109,21 @@ impl Lifecycle {
     }
 
     pub(super) fn kill_now(&mut self, now: MonoTime) -> Step {
-        self.wish = Wish::Down;
         let then = Then::Rest(StopCause::Shutdown);
         match &self.phase {
+            // Nothing of ours lives, so there is nothing to be killed.
             Phase::Stopped { .. }
             | Phase::Blocked { .. }
             | Phase::Preparing { .. }
-            | Phase::Backoff { .. } => {
-                self.enter_stopped(Rest::Asked(StopCause::Shutdown));
-                Step::of(Answer::Already, Vec::new())
-            }
-            Phase::Foreign { .. } => {
-                self.rest = Rest::Asked(StopCause::Shutdown);
-                Step::of(Answer::Already, Vec::new())
-            }
+            | Phase::Backoff { .. }
+            | Phase::Foreign { .. } => self.stop(now, StopCause::Shutdown),
             Phase::Spawning { run, .. }
             | Phase::Stopping {
                 run,
                 stage: StopStage::AwaitsSpawn | StopStage::AwaitsSpawnToKill,
                 ..
             } => {
+                self.wish = Wish::Down;
                 self.phase = Phase::Stopping {
                     run: *run,
                     stage: StopStage::AwaitsSpawnToKill,
@@ -139,6 +140,7 @@ impl Lifecycle {
             }
             | Phase::Killing { run, .. } => {
                 let run = *run;
+                self.wish = Wish::Down;
                 Step::of(Answer::Accepted, self.enter_killing(now, run, 0, then))
             }
         }

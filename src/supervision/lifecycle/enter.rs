@@ -4,8 +4,8 @@
 //! only counts while nothing of ours lives.
 
 use super::{
-    BlockReason, Effect, Failure, KILL_AGAIN_AFTER, LastFailure, Lifecycle, Phase, Rest, StopStage,
-    Then, Ticket, Wish,
+    BlockReason, Effect, Failure, KILL_AGAIN_AFTER, LastFailure, Lifecycle, Pause, Phase, Rest,
+    StopStage, Then, Ticket, Wish,
 };
 use crate::backoff::{blocked_delay, restart_delay};
 use crate::policy::{FailureClass, RestartMode};
@@ -88,7 +88,18 @@ impl Lifecycle {
                 Vec::new()
             }
             Then::StartAgain => self.enter_preparing(0),
-            Then::Decide { failure, lasted } => self.decide(now, run, failure, lasted),
+            Then::Decide {
+                failure,
+                lasted,
+                pause,
+            } => {
+                let mut effects = self.decide(now, run, failure, lasted);
+                match pause {
+                    Pause::ByPolicy => {}
+                    Pause::CutShort => effects.extend(self.cause_gone().effects),
+                }
+                effects
+            }
         }
     }
 

@@ -164,7 +164,7 @@ pub enum Effect {
     ReportEnded {
         /// The run.
         run: Run,
-        /// How the main process ended; none when exec never happened.
+        /// How the main process ended.
         status: ExitStatus,
         /// What ended it, `None` when it was asked to.
         failure: Option<Failure>,

@@ -3,7 +3,7 @@
 //! Invariant: a fact that does not fit the phase, its run or its ticket changes nothing.
 
 use super::{
-    BlockReason, Effect, Failure, Lifecycle, Patience, Phase, ReadyRule, SpawnFailure, Step,
+    BlockReason, Effect, Failure, Lifecycle, Patience, Pause, Phase, ReadyRule, SpawnFailure, Step,
     StopStage, Then, Ticket, Watch, Wish,
 };
 use crate::{ExitStatus, MonoTime, Run};
@@ -190,7 +190,7 @@ impl Lifecycle {
             } if *present == run => {
                 let lasted = now.since(*since);
                 let failure = Failure::EarlyExit(status);
-                Step::noted(self.enter_grace(now, run, Then::Decide { failure, lasted }))
+                Step::noted(self.enter_grace(now, run, Then::decide(failure, lasted)))
             }
             Phase::Running {
                 run: present,
@@ -199,7 +199,7 @@ impl Lifecycle {
             } if *present == run => {
                 let lasted = now.since(*since);
                 let failure = Failure::Ended(status);
-                Step::noted(self.enter_grace(now, run, Then::Decide { failure, lasted }))
+                Step::noted(self.enter_grace(now, run, Then::decide(failure, lasted)))
             }
             // What left the group and hung under the main process shows itself now; it gets the signal too.
             Phase::Stopping {
@@ -293,11 +293,29 @@ impl Lifecycle {
                 *attempt = 0;
                 Step::noted(Vec::new())
             }
+            // What it fell over may be gone before the rest of its tree is.
+            Phase::Stopping {
+                then: Then::Decide { pause, .. },
+                ..
+            }
+            | Phase::Killing {
+                then: Then::Decide { pause, .. },
+                ..
+            } => {
+                *pause = Pause::CutShort;
+                Step::noted(Vec::new())
+            }
             Phase::Stopped { .. }
             | Phase::Proving { .. }
             | Phase::Running { .. }
-            | Phase::Stopping { .. }
-            | Phase::Killing { .. }
+            | Phase::Stopping {
+                then: Then::Rest(_) | Then::StartAgain,
+                ..
+            }
+            | Phase::Killing {
+                then: Then::Rest(_) | Then::StartAgain,
+                ..
+            }
             | Phase::Foreign { .. } => Step::stale(),
         }
     }
@@ -325,10 +343,28 @@ impl Lifecycle {
                 let run = *run;
                 Step::noted(self.enter_grace(now, run, Then::StartAgain))
             }
+            // It failed by the old settings.
+            Phase::Stopping {
+                then: Then::Decide { pause, .. },
+                ..
+            }
+            | Phase::Killing {
+                then: Then::Decide { pause, .. },
+                ..
+            } => {
+                *pause = Pause::CutShort;
+                Step::noted(Vec::new())
+            }
             // What comes next goes by the new settings anyway.
             Phase::Stopped { .. }
-            | Phase::Stopping { .. }
-            | Phase::Killing { .. }
+            | Phase::Stopping {
+                then: Then::Rest(_) | Then::StartAgain,
+                ..
+            }
+            | Phase::Killing {
+                then: Then::Rest(_) | Then::StartAgain,
+                ..
+            }
             | Phase::Foreign { .. } => Step::noted(Vec::new()),
         }
     }

@@ -22,7 +22,9 @@ mod tests;
 mod words;
 
 pub use event::{Answer, Denial, Effect, Event, SpawnFailure, Step, StopCause, Ticket};
-pub use phase::{BlockReason, Failure, Patience, Phase, PhaseName, Rest, StopStage, Then, Watch};
+pub use phase::{
+    BlockReason, Failure, Patience, Pause, Phase, PhaseName, Rest, StopStage, Then, Watch,
+};
 pub use words::{Goal, Verdict, already_exists};
 
 use crate::backoff::Jitter;

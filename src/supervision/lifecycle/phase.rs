@@ -141,7 +141,29 @@ pub enum Then {
         failure: Failure,
         /// How long its main process lived.
         lasted: Duration,
+        /// Whether the next try waits.
+        pause: Pause,
     },
+}
+
+impl Then {
+    /// The restart policy decides, and nothing cuts its pause short so far.
+    pub(super) fn decide(failure: Failure, lasted: Duration) -> Self {
+        Then::Decide {
+            failure,
+            lasted,
+            pause: Pause::ByPolicy,
+        }
+    }
+}
+
+/// Whether the next try waits when a run that nobody asked to end is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// As the restart policy says.
+    ByPolicy,
+    /// No more: a cause of the failure may have gone while the rest of the tree was still being ended.
+    CutShort,
 }
 
 /// How far a stop is that began before the process was there.

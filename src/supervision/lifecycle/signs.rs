@@ -109,9 +109,18 @@ impl Lifecycle {
         }
     }
 
-    /// Ends the present run, if it is `run` and lives unasked; the policy decides what comes then.
+    /// Ends the present run, if it is `run` and is to go on, also one whose process is still being made; the policy decides
+    /// what comes then.
     pub(super) fn fail_run(&mut self, now: MonoTime, run: Run, failure: Failure) -> Step {
         match &self.phase {
+            Phase::Spawning { run: present, .. } if *present == run => {
+                self.phase = Phase::Stopping {
+                    run,
+                    stage: StopStage::AwaitsSpawn,
+                    then: Then::decide(failure, Duration::ZERO),
+                };
+                Step::noted(Vec::new())
+            }
             Phase::Proving {
                 run: present,
                 since,
@@ -123,7 +132,7 @@ impl Lifecycle {
                 ..
             } if *present == run => {
                 let lasted = now.since(*since);
-                Step::noted(self.enter_grace(now, run, Then::Decide { failure, lasted }))
+                Step::noted(self.enter_grace(now, run, Then::decide(failure, lasted)))
             }
             Phase::Proving { .. }
             | Phase::Running { .. }
@@ -138,16 +147,18 @@ impl Lifecycle {
         }
     }
 
-    /// A required plugin went away: by its class of the policy the run goes on, or is started anew behind the other.
+    /// A required plugin went away: by its class of the policy the run goes on, or is started anew behind the other. A look
+    /// that found it there is taken again, so that nothing is started without it.
     pub(super) fn dependency_lost(&mut self, now: MonoTime, on: PluginId) -> Step {
-        let class = self.rules.restart.of_class(FailureClass::DependencyLost);
-        match class.mode {
-            RestartMode::Never => return Step::stale(),
-            RestartMode::Always | RestartMode::OnFailure => {}
+        if let Phase::Preparing { attempt, .. } = self.phase {
+            return Step::noted(self.enter_preparing(attempt));
         }
-        match self.phase.live_run() {
-            Some(run) => self.fail_run(now, run, Failure::DependencyLost(on)),
-            None => Step::stale(),
+        let class = self.rules.restart.of_class(FailureClass::DependencyLost);
+        match (class.mode, self.phase.live_run()) {
+            (RestartMode::Always | RestartMode::OnFailure, Some(run)) => {
+                self.fail_run(now, run, Failure::DependencyLost(on))
+            }
+            (RestartMode::Never, _) | (_, None) => Step::stale(),
         }
     }
 

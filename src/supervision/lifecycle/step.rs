@@ -90,7 +90,7 @@ impl Lifecycle {
                     ReadyRule::Told | ReadyRule::ToldByBus => {
                         let lasted = now.since(since);
                         let failure = Failure::NotReady(lasted);
-                        Step::noted(self.enter_grace(now, run, Then::Decide { failure, lasted }))
+                        Step::noted(self.enter_grace(now, run, Then::decide(failure, lasted)))
                     }
                 }
             }

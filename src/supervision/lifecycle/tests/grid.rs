@@ -1,17 +1,15 @@
 //! Every phase × every event.
 
 use super::*;
+use crate::policy::{ClassPolicy, FailureClass};
 
 const PRESENT: Run = Run(7);
 const NOW: MonoTime = MonoTime::from_origin(Duration::from_secs(1000));
 const EVERY: Duration = Duration::from_secs(30);
 const DUE: MonoTime = MonoTime::from_origin(Duration::from_secs(1001));
 
-fn thens() -> [Then; 8] {
-    let decide = |failure| Then::Decide {
-        failure,
-        lasted: Duration::from_secs(1),
-    };
+fn thens() -> [Then; 9] {
+    let decide = |failure| Then::decide(failure, Duration::from_secs(1));
     [
         Then::Rest(StopCause::ByHand),
         Then::Rest(StopCause::Shutdown),
@@ -21,6 +19,11 @@ fn thens() -> [Then; 8] {
         decide(Failure::Watchdog(Duration::from_secs(30))),
         decide(Failure::Limit("x".to_owned())),
         decide(Failure::DependencyLost(other())),
+        Then::Decide {
+            failure: Failure::Ended(KILLED),
+            lasted: Duration::from_secs(1),
+            pause: Pause::CutShort,
+        },
     ]
 }
 
@@ -95,8 +98,8 @@ fn phases() -> Vec<Phase> {
             StopStage::Grace { deadline: DUE },
         ];
         for stage in stages {
-            // What has not begun cannot have ended.
-            if !decides || matches!(stage, StopStage::Grace { .. }) {
+            // Who kills has asked.
+            if !decides || stage != StopStage::AwaitsSpawnToKill {
                 let then = then.clone();
                 all.push(Phase::Stopping { run, stage, then });
             }
@@ -451,12 +454,116 @@ fn other_settings_bring_a_new_run_to_what_is_to_be_up_and_nothing_else() {
                     ..
                 }
             )),
-            Phase::Stopped { .. }
-            | Phase::Stopping { .. }
-            | Phase::Killing { .. }
-            | Phase::Foreign { .. } => assert_eq!(after.phase, before.phase),
+            Phase::Stopping { .. } | Phase::Killing { .. } => {
+                assert_eq!(after.phase.name(), before.phase.name());
+            }
+            Phase::Stopped { .. } | Phase::Foreign { .. } => assert_eq!(after.phase, before.phase),
         }
     });
+}
+
+#[test]
+fn a_cause_that_goes_ends_every_wait_also_one_that_is_still_to_come() {
+    each(|before, event, after, step| {
+        let Event::CauseGone = event else {
+            return;
+        };
+        match &before.phase {
+            Phase::Blocked { .. } | Phase::Backoff { .. } => {
+                assert_eq!(step.effects, [Effect::Prepare(Ticket(6))], "{before:?}");
+            }
+            Phase::Preparing { .. } | Phase::Spawning { .. } => assert!(matches!(
+                after.phase,
+                Phase::Preparing { attempt: 0, .. } | Phase::Spawning { attempt: 0, .. }
+            )),
+            Phase::Stopping {
+                stage: StopStage::Grace { .. },
+                then: Then::Decide { .. },
+                ..
+            }
+            | Phase::Killing {
+                then: Then::Decide { .. },
+                ..
+            } => {
+                let (run, status) = (PRESENT, ExitStatus::Code(3));
+                let (mut with, mut without) = (after.clone(), before.clone());
+                checked_step(&mut with, DUE, Event::TreeEnded { run, status });
+                checked_step(&mut without, DUE, Event::TreeEnded { run, status });
+                assert_ne!(with.phase.name(), PhaseName::Backoff, "{before:?}");
+                // What the policy leaves at rest, it still does; and the next failure waits as long as it would have.
+                if without.phase.name() != PhaseName::Backoff {
+                    assert_eq!(with.phase.name(), without.phase.name(), "{before:?}");
+                }
+                assert_eq!((with.row, with.restarts), (without.row, without.restarts));
+            }
+            Phase::Stopped { .. }
+            | Phase::Proving { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Foreign { .. } => assert_eq!(after.phase.name(), before.phase.name()),
+        }
+    });
+}
+
+#[test]
+fn nothing_comes_up_by_a_look_from_before_a_required_plugin_was_lost() {
+    for mut before in lives() {
+        let mode = RestartMode::Always;
+        let class = ClassPolicy {
+            mode: Some(mode),
+            ..ClassPolicy::default()
+        };
+        let classes = &mut before.rules.restart.classes;
+        classes.insert(FailureClass::DependencyLost, class);
+        let mut life = before.clone();
+        let step = checked_step(&mut life, NOW, Event::DependencyLost { on: other() });
+        match before.phase {
+            Phase::Preparing { .. } => {
+                assert_eq!(step.effects, [Effect::Prepare(Ticket(6))]);
+            }
+            Phase::Spawning { run, .. } => {
+                checked_step(&mut life, NOW, Event::Spawned { run, pid: 71 });
+                let status = ExitStatus::Code(0);
+                let step = checked_step(&mut life, NOW, Event::TreeEnded { run, status });
+                assert_eq!(step.effects[0], Effect::Prepare(Ticket(6)), "{before:?}");
+            }
+            Phase::Proving { .. } | Phase::Running { .. } => {
+                assert_eq!(step.effects, [Effect::SignalTree(PRESENT)]);
+            }
+            Phase::Stopped { .. }
+            | Phase::Blocked { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Backoff { .. }
+            | Phase::Foreign { .. } => assert_eq!(life.phase, before.phase),
+        }
+    }
+}
+
+#[test]
+fn the_end_of_the_launcher_is_no_reason_for_what_rests_already() {
+    for before in lives() {
+        for event in [Event::KillNow, Event::Stop(StopCause::Shutdown)] {
+            let mut life = before.clone();
+            checked_step(&mut life, NOW, event);
+            match before.phase {
+                Phase::Stopped { .. } => assert_eq!(life.phase, before.phase),
+                Phase::Foreign { .. } if before.wish == Wish::Down => {
+                    assert_eq!(life.rest, before.rest);
+                }
+                Phase::Foreign { .. }
+                | Phase::Blocked { .. }
+                | Phase::Preparing { .. }
+                | Phase::Spawning { .. }
+                | Phase::Proving { .. }
+                | Phase::Running { .. }
+                | Phase::Stopping { .. }
+                | Phase::Killing { .. }
+                | Phase::Backoff { .. } => {}
+            }
+        }
+    }
 }
 
 #[test]

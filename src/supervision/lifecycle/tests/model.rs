@@ -181,6 +181,7 @@ impl World {
             Blow::Alive => Event::Alive { run },
             Blow::BusLost => Event::BusLost,
             Blow::BusBack => Event::BusBack,
+            Blow::CauseGone => Event::CauseGone,
         });
         assert_eq!(self.life.wish(), self.wish);
     }
@@ -420,6 +421,7 @@ enum Blow {
     Alive,
     BusLost,
     BusBack,
+    CauseGone,
 }
 
 fn blow() -> impl Strategy<Value = Blow> {
@@ -431,6 +433,7 @@ fn blow() -> impl Strategy<Value = Blow> {
         Just(Blow::Alive),
         Just(Blow::BusLost),
         Just(Blow::BusBack),
+        Just(Blow::CauseGone),
     ]
 }
 
