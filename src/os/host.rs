@@ -4,7 +4,7 @@
 //! reaped a moment after their end if nobody else did); only this host's runs and orphans with this home's mark are
 //! ever signalled.
 
-use crate::birth::{self, Started};
+use crate::birth;
 use crate::book::{Book, Orphan, STRANGER_GRACE};
 use crate::cgroup::{CgroupUse, Cgroups, TreeMode};
 use crate::limits;
@@ -12,25 +12,28 @@ use crate::marker::Marker;
 use crate::process::Process;
 use crate::run::Run;
 use crate::settle::{SetupError, become_subreaper};
-use crate::spawn::{Job, Place, SpawnSpec, Spawners};
+use crate::shared::Shared;
+use crate::spawn::{Place, Spawners};
 use crate::spawn_error::SpawnError;
+use crate::spec::SpawnSpec;
 use crate::sys;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use supervision::PluginId;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{oneshot, watch};
 
 /// An executable that is being written is tried again for so long (spec §5), …
 const BUSY_FOR: Duration = Duration::from_millis(100);
 /// … so often.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// One thread starts processes, another steps in when that hangs on a disk; on a machine with one processor, too.
+const SPAWNERS: usize = 2;
 
 /// What a host is told.
 #[derive(Debug, Clone)]
@@ -39,52 +42,6 @@ pub struct HostConfig {
     pub home: PathBuf,
     /// Whether runs have cgroups.
     pub cgroups: CgroupUse,
-}
-
-/// What the host, its runs and its threads share.
-pub(crate) struct Shared {
-    /// The home, and the cgroups or why there are none.
-    pub(crate) place: Place,
-    pub(crate) runtime: Handle,
-    book: Mutex<Book>,
-    wakes: watch::Sender<u64>,
-    /// Here, so that the threads live as long as any run: their children stay theirs.
-    pub(crate) spawners: Spawners,
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("home", &self.place.home)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// Has a process started; what is answered is killed if nobody takes it.
-    fn hand_in(&self, spec: &Arc<SpawnSpec>) -> oneshot::Receiver<Result<Started, SpawnError>> {
-        let (reply, answer) = oneshot::channel();
-        self.book().expect(&spec.marker);
-        self.spawners.send(Job {
-            spec: Arc::clone(spec),
-            reply,
-        });
-        answer
-    }
-
-    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes those who watch half-dead trees look again.
-    pub(crate) fn wake(&self) {
-        self.wakes
-            .send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    pub(crate) fn wakes(&self) -> watch::Receiver<u64> {
-        self.wakes.subscribe()
-    }
 }
 
 /// Starts processes and keeps hold of everything that comes from them.
@@ -119,20 +76,12 @@ impl Host {
         let book = book.map_err(SetupError::ProcessTable)?;
         let place = Place { home, cgroups };
         let seed = random().map_err(SetupError::Random)?;
-        // A second thread lets starts overlap while the first waits for an exec.
-        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
         let (spawners, bell) = Spawners::new().map_err(SetupError::Descriptor)?;
         let bell = sys::watch_readable(bell).map_err(SetupError::Descriptor)?;
         spawners
-            .start(threads, &place)
+            .start(SPAWNERS, &place)
             .map_err(SetupError::Thread)?;
-        let shared = Arc::new(Shared {
-            place,
-            runtime: runtime.clone(),
-            book: Mutex::new(book),
-            wakes: watch::Sender::new(0),
-            spawners,
-        });
+        let shared = Arc::new(Shared::new(place, runtime.clone(), book, spawners));
         runtime.spawn(look_after(ends, Arc::downgrade(&shared)));
         runtime.spawn(birth::attend(bell, Arc::downgrade(&shared)));
         if let Ok(cgroups) = &shared.place.cgroups {
@@ -191,18 +140,14 @@ impl Host {
                 let closed = || SpawnError::Closed {
                     path: spec.path.clone(),
                 };
-                let started = answer.await.unwrap_or_else(|_| Err(closed()));
-                match started {
+                match (&mut answer).await.unwrap_or_else(|| Err(closed())) {
                     Err(SpawnError::Busy { .. }) if began.elapsed() < BUSY_FOR => {
                         // The end of writing by somebody unknown cannot be waited for.
                         tokio::time::sleep(BUSY_PAUSE).await;
                         answer = shared.hand_in(&spec);
                     }
                     Err(error) => return Err(error),
-                    Ok(started) => {
-                        let run = started.take().ok_or_else(closed)?;
-                        return Ok(Arc::new(Process::new(run, shared)));
-                    }
+                    Ok(run) => return Ok(Arc::new(Process::new(run, shared))),
                 }
             }
         }

@@ -5,11 +5,12 @@
 
 use crate::book::{Book, Settled};
 use crate::cgroup::{self, Folder, LimitRefused, TreeKind, TreeUsage, still_populated};
-use crate::host::Shared;
 use crate::marker::Marker;
+use crate::member::Member;
 use crate::pidfd;
 use crate::run::{Run, Stage};
 use crate::sender::Sender;
+use crate::shared::Shared;
 use crate::sys;
 use crate::table::{self, Marks};
 use crate::tree::{Delivered, SignalError};
@@ -34,15 +35,6 @@ const LONGEST_KILL_PAUSE: Duration = Duration::from_millis(100);
 
 /// A tree that lives so long after SIGKILL is named.
 const DOOMED_FOR: Duration = Duration::from_secs(2);
-
-/// A process of a tree; with the boot id it is named for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Member {
-    /// Its number.
-    pub pid: i32,
-    /// When it started, in clock ticks since boot.
-    pub start_ticks: u64,
-}
 
 /// One run that lives, or lived.
 #[derive(Debug)]

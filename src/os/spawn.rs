@@ -12,15 +12,16 @@
 //!   means anything on such a thread: it neither logs, nor wakes a task, nor drops what holds one of our descriptors, and
 //!   what it starts is taken hold of elsewhere ([`crate::birth`]).
 
-use crate::birth::{Birth, Newborn, Started};
-use crate::cgroup::{self, Cgroups, HardLimits};
+use crate::cgroup::{self, Cgroups};
 use crate::clone::Memory;
 use crate::exec::{Program, StartError, Stream};
 use crate::fifo::{self, FifoError};
-use crate::marker::{HOME_VARIABLE, Marker, RUN_VARIABLE};
-use crate::run::Confines;
+use crate::marker::{HOME_VARIABLE, RUN_VARIABLE};
+use crate::newborn::Newborn;
+use crate::run::{Confines, Run};
 use crate::settle::block_signals;
 use crate::spawn_error::SpawnError;
+use crate::spec::{Output, SpawnSpec};
 use crate::sys;
 use crate::table;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -30,7 +31,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -41,47 +42,17 @@ const STACK_BYTES: usize = 256 * 1024;
 /// A start that takes longer, as its file is on a disk that hangs, does not hold up the next any more.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Where an output of a child goes.
-#[derive(Debug)]
-pub enum Output {
-    /// Nowhere.
-    Null,
-    /// Into the FIFO of this path, opened as [`fifo::open_for_child`] does.
-    Fifo(PathBuf),
-    /// Into this descriptor.
-    Fd(OwnedFd),
-    /// Where ours of the same number goes.
-    Inherit,
-}
-
-/// What to start.
-#[derive(Debug)]
-pub struct SpawnSpec {
-    /// The mark of the run; [`crate::Host::marker`] makes one.
-    pub marker: Marker,
-    /// The executable, absolute.
-    pub path: PathBuf,
-    /// What it sees as its own name.
-    pub argv0: OsString,
-    /// Its arguments after that.
-    pub args: Vec<OsString>,
-    /// Its whole environment; of a name given twice the last counts. [`RUN_VARIABLE`] and [`HOME_VARIABLE`] are set on
-    /// top of it from the marker and the host's home.
-    pub env: Vec<(OsString, OsString)>,
-    /// Its working folder.
-    pub cwd: PathBuf,
-    /// Its standard output.
-    pub stdout: Output,
-    /// Its error output; the same FIFO as `stdout` keeps the order of lines.
-    pub stderr: Output,
-    /// What the kernel holds its whole tree to; see [`crate::Process::refused_limits`].
-    pub limits: HardLimits,
-}
-
 /// A request to a spawner thread.
 pub(crate) struct Job {
     pub(crate) spec: Arc<SpawnSpec>,
-    pub(crate) reply: oneshot::Sender<Result<Started, SpawnError>>,
+    /// Who asked; told on the runtime, of a run that is in the book.
+    pub(crate) reply: oneshot::Sender<Result<Arc<Run>, SpawnError>>,
+}
+
+/// What became of a job.
+pub(crate) struct Birth {
+    pub(crate) job: Job,
+    pub(crate) result: Result<Newborn, SpawnError>,
 }
 
 /// The threads that start processes. They end when this is dropped.
@@ -462,10 +433,12 @@ fn duplicate(file: &File, name: &Path) -> Result<File, FifoError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use supervision::{PluginId, Run};
+    use crate::cgroup::HardLimits;
+    use crate::marker::Marker;
+    use supervision::PluginId;
 
     fn job(number: u64) -> Job {
-        let marker = Marker::new(&PluginId::core(), Run(number), number);
+        let marker = Marker::new(&PluginId::core(), supervision::Run(number), number);
         Job {
             spec: Arc::new(SpawnSpec {
                 marker,

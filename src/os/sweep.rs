@@ -7,8 +7,8 @@
 use crate::cgroup::{self, Folder};
 use crate::fifo;
 use crate::marker::Marker;
+use crate::member::Member;
 use crate::pidfd::{Pidfd, PidfdError};
-use crate::process::Member;
 use crate::table::{self, Marks, Stat};
 use crate::tree::wants_continue;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -413,10 +413,12 @@ impl Ending {
         self.held.retain(|_, held| !held.has_ended());
     }
 
-    /// Whether each that is left is in uninterruptible sleep.
+    /// Whether some are left, and each of them is in uninterruptible sleep.
     fn all_are_stuck(&self) -> bool {
+        // When all that were held are gone, others may have been forked meanwhile.
         let mut left = self.held.keys();
-        left.all(|one| matches!(table::stat(one.pid), Ok(Some(stat)) if stat.state == 'D'))
+        !self.held.is_empty()
+            && left.all(|one| matches!(table::stat(one.pid), Ok(Some(stat)) if stat.state == 'D'))
     }
 
     fn finish(self, killed: usize) -> Result<usize, SweepError> {
@@ -438,6 +440,11 @@ mod tests {
     use crate::testing::{Helper, Scene, eventually, lives, soon};
     use std::os::unix::process::CommandExt;
     use std::process::Command;
+
+    #[test]
+    fn nobody_is_stuck_when_nobody_is_left() {
+        assert!(!Ending::default().all_are_stuck());
+    }
 
     /// Not a test of its own: the launcher that is killed, started again by the test below.
     #[tokio::test]

@@ -4,7 +4,7 @@
 //! showing and for opening a [`crate::pidfd::Pidfd`], never for signalling (T1).
 
 use crate::marker::{HOME_VARIABLE, Marker, RUN_VARIABLE};
-use crate::process::Member;
+use crate::member::Member;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};

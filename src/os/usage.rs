@@ -6,7 +6,7 @@
 //! threads nor what ended children used, these are read here.
 
 use crate::cgroup::TreeUsage;
-use crate::process::Member;
+use crate::member::Member;
 use crate::table;
 use nix::unistd::{SysconfVar, sysconf};
 use std::collections::HashMap;

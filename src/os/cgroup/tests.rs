@@ -57,8 +57,9 @@ async fn a_run_has_a_cgroup_of_its_own_and_is_alone_in_it() {
     });
     assert!(mine.await.contains(&name));
     assert_eq!(run.tree(), TreeKind::Cgroup);
-    let usage = run.usage().unwrap();
-    assert_eq!(usage.processes, 1);
+    // What it called has written all before it ends.
+    let alone = || run.usage().filter(|usage| usage.processes == 1);
+    let usage = eventually(alone).await;
     assert!(usage.cpu_time > Duration::ZERO, "{usage:?}");
     run.signal(libc::SIGTERM).unwrap();
     soon(run.tree_ended()).await;
@@ -257,6 +258,8 @@ async fn a_tree_in_uninterruptible_sleep_holds_up_nobody() {
     let test = "a_tree_in_uninterruptible_sleep_holds_up_nobody";
     for scene in scenes(test) {
         let stuck = scene.run("exec sleep 1000").await;
+        let name = || Some(table::stat(stuck.pid()).ok()??.comm);
+        eventually(|| name().filter(|name| name == "sleep")).await;
         let Some(frozen) = Frozen::new(stuck.pid()) else {
             println!("{test}: left out: no freezer of cgroup v1 to keep a process in that sleep");
             return;
