@@ -25,26 +25,59 @@ pub type Requirements = BTreeMap<PluginId, Vec<PluginId>>;
 /// Of several circles the one through the smallest id, so that the same input gives the same.
 #[must_use]
 pub fn cycle(requires: &Requirements) -> Option<Vec<PluginId>> {
-    requires.keys().find_map(|first| {
-        let mut open = vec![vec![first]];
-        let mut seen = BTreeSet::new();
-        while let Some(way) = open.pop() {
-            for next in way
-                .last()
-                .and_then(|last| requires.get(*last))
-                .into_iter()
-                .flatten()
-            {
-                if next == first {
-                    return Some(way.into_iter().cloned().collect());
-                }
-                if seen.insert(next) {
-                    open.push(way.iter().copied().chain([next]).collect());
+    let knotted = knotted(requires);
+    knotted.iter().find_map(|first| way_back(first, requires))
+}
+
+/// Those that are in a circle, or require something that is.
+fn knotted(requires: &Requirements) -> BTreeSet<&PluginId> {
+    let mut open: BTreeMap<&PluginId, usize> = BTreeMap::new();
+    let mut required_by: BTreeMap<&PluginId, Vec<&PluginId>> = BTreeMap::new();
+    for (id, on) in requires {
+        let known = on.iter().filter(|on| requires.contains_key(*on));
+        open.insert(id, known.clone().count());
+        known.for_each(|on| required_by.entry(on).or_default().push(id));
+    }
+    let mut free: Vec<&PluginId> = open
+        .iter()
+        .filter(|(_, count)| **count == 0)
+        .map(|(id, _)| *id)
+        .collect();
+    while let Some(id) = free.pop() {
+        open.remove(id);
+        for by in required_by.remove(id).into_iter().flatten() {
+            if let Some(count) = open.get_mut(by) {
+                *count -= 1;
+                if *count == 0 {
+                    free.push(by);
                 }
             }
         }
-        None
-    })
+    }
+    open.into_keys().collect()
+}
+
+/// A way from `first` over what is required back to it, without its end.
+fn way_back(first: &PluginId, requires: &Requirements) -> Option<Vec<PluginId>> {
+    let mut from: BTreeMap<&PluginId, &PluginId> = BTreeMap::new();
+    let mut open = vec![first];
+    while let Some(at) = open.pop() {
+        for next in requires.get(at).into_iter().flatten() {
+            if next == first {
+                let mut way: Vec<PluginId> =
+                    std::iter::successors(Some(at), |at| from.get(*at).copied())
+                        .cloned()
+                        .collect();
+                way.reverse();
+                return Some(way);
+            }
+            if !from.contains_key(next) {
+                from.insert(next, at);
+                open.push(next);
+            }
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -463,6 +463,40 @@ fn other_settings_bring_a_new_run_to_what_is_to_be_up_and_nothing_else() {
 }
 
 #[test]
+fn what_ends_a_run_that_was_to_go_on_is_what_the_policy_decides_on() {
+    let mut ended = 0;
+    each(|before, event, after, _| {
+        let begins = matches!(before.phase, Phase::Spawning { .. });
+        let proves = matches!(before.phase, Phase::Proving { .. });
+        let runs = matches!(before.phase, Phase::Running { .. });
+        let (run, failure) = if let Event::WatchdogTripped { run } = event {
+            (run, Failure::Watchdog(Duration::ZERO))
+        } else if let Event::LimitExceeded { run, text } = event {
+            (run, Failure::Limit(text.clone()))
+        } else if let Event::MainEnded { run, status } = event
+            && !begins
+        {
+            let failure = [Failure::EarlyExit, Failure::Ended][usize::from(runs)];
+            (run, failure(*status))
+        } else {
+            return;
+        };
+        if *run != PRESENT || !(begins || proves || runs) {
+            return;
+        }
+        let Phase::Stopping { then, .. } = &after.phase else {
+            panic!("{event:?} in {before:?} left {after:?}");
+        };
+        assert!(
+            matches!(then, Then::Decide { failure: found, .. } if *found == failure),
+            "{event:?} in {before:?} left {after:?}"
+        );
+        ended += 1;
+    });
+    assert!(ended > 100);
+}
+
+#[test]
 fn a_cause_that_goes_ends_every_wait_also_one_that_is_still_to_come() {
     each(|before, event, after, step| {
         let Event::CauseGone = event else {

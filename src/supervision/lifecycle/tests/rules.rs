@@ -495,6 +495,13 @@ fn a_watched_run_that_falls_silent_is_stopped_and_started_anew() {
     checked_step(&mut life, seconds(153), Event::WatchdogTripped { run });
     end(&mut life, seconds(154), KILLED);
     assert_eq!(failure(&life), &Failure::Watchdog(Duration::ZERO));
+
+    checked_step(&mut life, seconds(199), Event::Start);
+    let run = bring_up(&mut life, seconds(200));
+    let every = Duration::from_secs(7);
+    checked_step(&mut life, seconds(201), Event::WatchdogSet { run, every });
+    checked_step(&mut life, seconds(202), Event::Ready { run });
+    assert_eq!(life.next_deadline(), Some(seconds(209)));
 }
 
 #[test]
@@ -536,6 +543,13 @@ fn who_is_told_of_by_the_bus_waits_while_it_is_away() {
     assert_eq!(life.next_deadline(), None);
     checked_step(&mut life, seconds(6_000), Event::BusBack);
     assert_eq!(life.next_deadline(), Some(seconds(6_030)));
+    // Lost while nothing runs that could be told of.
+    checked_step(&mut life, seconds(6_001), Event::Restart);
+    end(&mut life, seconds(6_002), KILLED);
+    assert_eq!(life.phase().name(), PhaseName::Preparing);
+    checked_step(&mut life, seconds(6_003), Event::BusLost);
+    bring_up(&mut life, seconds(6_004));
+    assert_eq!(life.next_deadline(), None);
 }
 
 #[test]
