@@ -3,7 +3,7 @@
 //! Invariants: only whole lines are looked at, each cut at [`LOOKED_AT`] bytes; who waits is told at most once, on the drain
 //! thread, so he must only hand on; after that, and where nobody waits, it costs nothing.
 
-use crate::LinePattern;
+use crate::pattern::LinePattern;
 use memchr::memchr_iter;
 use std::fmt;
 

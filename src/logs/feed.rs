@@ -7,12 +7,12 @@
 //! - what finds no room is counted, and the count is told by one line as soon as there is room;
 //! - a feed with something in it is with the write thread, exactly once.
 
-use crate::drain::{Command, Commands};
+use crate::inbox;
 use crate::merge::{HOLD, count_lines};
 use crate::words::{self, Dropped};
-use crate::write::Inbox;
 use jiff::Timestamp;
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use supervision::policy::LogPolicy;
 
@@ -37,6 +37,15 @@ const SMALLEST_CHUNK: usize = 512;
 /// The reason of drops while the disk reports no error.
 const TOO_SLOW: &str = "the disk does not keep up";
 
+/// The way to the write thread.
+pub(crate) type Inbox = inbox::Inbox<Feed>;
+
+/// Who waits for room in feeds.
+pub(crate) trait WaitsForRoom: fmt::Debug + Send + Sync {
+    /// Half of `feed` is free. Returns whether anybody hears of it.
+    fn room(&self, feed: Arc<Feed>) -> bool;
+}
+
 /// Bytes on their way to a file.
 #[derive(Debug)]
 pub(crate) struct Chunk {
@@ -48,7 +57,7 @@ pub(crate) struct Chunk {
 pub(crate) struct Feed {
     name: String,
     inbox: Arc<Inbox>,
-    drain: Arc<Commands>,
+    drain: Arc<dyn WaitsForRoom>,
     state: Mutex<State>,
 }
 
@@ -82,7 +91,7 @@ pub(crate) enum Taken {
 }
 
 impl Feed {
-    pub(crate) fn new(name: &str, inbox: Arc<Inbox>, drain: Arc<Commands>) -> Self {
+    pub(crate) fn new(name: &str, inbox: Arc<Inbox>, drain: Arc<dyn WaitsForRoom>) -> Self {
         Feed {
             name: name.to_owned(),
             inbox,
@@ -126,7 +135,7 @@ impl Feed {
         self.schedule(state, over);
     }
 
-    /// Whether a whole read has room, and what two streams hold back. If not, [`Command::Room`] is sent when half of the
+    /// Whether a whole read has room, and what two streams hold back. If not, who waits is told when half of the
     /// feed is free.
     pub(crate) fn has_room(&self) -> bool {
         let mut state = self.lock();
@@ -189,7 +198,7 @@ impl Feed {
         if state.room_wanted && state.used <= FEED_LIMIT / 2 {
             state.room_wanted = false;
             drop(state);
-            if self.drain.post(Command::Room(self.clone())).is_err() {
+            if !self.drain.room(self.clone()) {
                 // Without a drain thread nobody waits for room, and nobody else tells of drops.
                 self.add(|entry| entry.tell_dropped());
             }

@@ -25,12 +25,15 @@ mod drain;
 mod escape;
 mod feed;
 mod file;
+mod inbox;
 mod merge;
 mod mirror;
 mod own;
 mod pace;
 mod pattern;
 mod plane;
+mod registry;
+mod run_core;
 mod tail;
 mod words;
 mod write;
@@ -40,9 +43,10 @@ mod tests;
 
 pub use awaited::Awaited;
 pub use escape::{escape, escape_into};
+pub use mirror::Mirror;
 pub use own::OwnLog;
 pub use pattern::{LinePattern, PatternError};
-pub use plane::{LogError, Mirror, OpenRun, Plane, PlaneConfig, PlaneError, RunLog, StreamSpec};
+pub use plane::{LogError, OpenRun, Plane, PlaneConfig, PlaneError, RunLog, StreamSpec};
 
 /// A line longer than this many bytes is split; `--- line continues` stands between the pieces (spec §11).
 pub const MAX_LINE: usize = 1024 * 1024;

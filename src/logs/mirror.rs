@@ -3,7 +3,6 @@
 //! Invariants: what waits for a terminal is at most [`QUEUE_LIMIT`] bytes each; who mirrors never waits: without room a
 //! line is dropped and counted; nothing reaches the terminal unescaped; lines are whole, or pieces of [`PIECE`] bytes.
 
-use crate::Mirror;
 use crate::escape::escape_into;
 use crate::words::{self, Dropped};
 use jiff::Timestamp;
@@ -18,6 +17,17 @@ const QUEUE_LIMIT: usize = 64 * 1024;
 
 /// A longer line is shown in pieces.
 const PIECE: usize = 4 * 1024;
+
+/// Where the lines of a stream are copied to besides the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mirror {
+    /// Nowhere.
+    None,
+    /// The launcher's stdout.
+    Stdout,
+    /// The launcher's stderr.
+    Stderr,
+}
 
 /// Where the thread writes to.
 pub(crate) type Sink = Box<dyn Write + Send>;

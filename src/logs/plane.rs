@@ -1,14 +1,17 @@
 //! What the crate's users see: the plane, a run's log, the launcher's own log.
+//!
+//! Invariant: nothing here waits for a disk or a terminal, but [`Plane::shutdown`] for as long as it may.
 
+use crate::awaited::Awaited;
 use crate::disk::{Disk, RealDisk};
 use crate::drain::{Command, Commands, Drain, Stream};
-use crate::feed::{Feed, Pool};
-use crate::mirror::{self, LineMirror, Mirrors, Sink};
-use crate::tail::Tail;
-use crate::write::{Inbox, Writer};
-use crate::{Awaited, OwnLog};
+use crate::feed::{Feed, Inbox, Pool};
+use crate::mirror::{self, LineMirror, Mirror, Mirrors, Sink};
+use crate::own::OwnLog;
+use crate::registry::Registry;
+use crate::run_core::RunCore;
+use crate::write::Writer;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -80,17 +83,6 @@ pub enum LogError {
     },
 }
 
-/// Where the lines of a stream are copied to besides the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mirror {
-    /// Nowhere.
-    None,
-    /// The launcher's stdout.
-    Stdout,
-    /// The launcher's stderr.
-    Stderr,
-}
-
 /// One pipe of a run.
 #[derive(Debug)]
 pub struct StreamSpec {
@@ -141,75 +133,6 @@ struct Ends {
     drained: mpsc::Receiver<()>,
     written: mpsc::Receiver<bool>,
     mirrored: Option<mpsc::Receiver<()>>,
-}
-
-/// The feeds in use, by name.
-#[derive(Debug, Default)]
-pub(crate) struct Registry {
-    feeds: Mutex<HashMap<String, Arc<Feed>>>,
-}
-
-impl Registry {
-    /// The feed of this name, with one more user.
-    fn join(&self, name: &str, policy: LogPolicy, make: impl FnOnce() -> Feed) -> Arc<Feed> {
-        let mut feeds = lock(&self.feeds);
-        let feed = feeds
-            .entry(name.to_owned())
-            .or_insert_with(|| Arc::new(make()));
-        // Under the lock, so that it is not forgotten in between.
-        feed.join(policy);
-        feed.clone()
-    }
-
-    /// Forgets a feed, unless somebody has begun to use it.
-    pub(crate) fn forget(&self, feed: &Arc<Feed>) {
-        let mut feeds = lock(&self.feeds);
-        if feed.is_over() {
-            feeds.remove(feed.name());
-        }
-    }
-}
-
-/// What threads and callers know of a run.
-#[derive(Debug)]
-pub(crate) struct RunCore {
-    /// Its number within the plane.
-    pub(crate) key: u64,
-    pub(crate) id: PluginId,
-    pub(crate) run: Run,
-    /// The way to its file, if it has one.
-    pub(crate) feed: Option<Arc<Feed>>,
-    tail: Mutex<Noted>,
-}
-
-/// What is noted of output as it comes.
-#[derive(Debug)]
-struct Noted {
-    tail: Tail,
-    awaited: Option<Awaited>,
-}
-
-impl RunCore {
-    /// Keeps the last lines of what a stream says, and tells who waits for one of them.
-    pub(crate) fn note(&self, stream: usize, bytes: &[u8]) {
-        let mut noted = lock(&self.tail);
-        noted.tail.push(stream, bytes);
-        if let Some(awaited) = noted.awaited.take() {
-            noted.awaited = awaited.look(stream, bytes);
-        }
-    }
-
-    /// The last lines.
-    pub(crate) fn lines(&self) -> Vec<String> {
-        lock(&self.tail).tail.lines()
-    }
-
-    /// The run says nothing more.
-    pub(crate) fn leave(&self) {
-        if let Some(feed) = &self.feed {
-            feed.leave();
-        }
-    }
 }
 
 impl Plane {
@@ -297,16 +220,9 @@ impl Plane {
             };
             opened.push(Stream::new(stream.read_end, mirror));
         }
-        let core = Arc::new(RunCore {
-            key: self.shared.next_key.fetch_add(1, Ordering::Relaxed),
-            feed: to_file.then(|| self.feed(id.as_str(), policy)),
-            tail: Mutex::new(Noted {
-                tail: Tail::new(count),
-                awaited,
-            }),
-            id,
-            run,
-        });
+        let key = self.shared.next_key.fetch_add(1, Ordering::Relaxed);
+        let feed = to_file.then(|| self.feed(id.as_str(), policy));
+        let core = Arc::new(RunCore::new(key, (id, run), feed, count, awaited));
         Ok(RunLog {
             core,
             waiting: Mutex::new(Some(opened)),

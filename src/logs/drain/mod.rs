@@ -8,14 +8,14 @@
 
 mod run;
 mod stream;
+mod tools;
 
-use crate::feed::{Feed, Pool};
+use crate::feed::{Feed, Inbox, Pool, WaitsForRoom};
 use crate::pace::{Fill, Pace};
-use crate::plane::RunCore;
-use crate::write::Inbox;
+use crate::run_core::RunCore;
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 pub(crate) use run::Done;
@@ -25,6 +25,7 @@ use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 pub(crate) use stream::Stream;
+use tools::Tools;
 
 /// The eventfd's mark; runs are numbered from 0.
 const COMMANDS: u64 = u64::MAX;
@@ -121,14 +122,10 @@ impl Commands {
     }
 }
 
-/// What the thread has for all runs.
-struct Tools {
-    epoll: Epoll,
-    pool: Arc<Pool>,
-    /// What the next read goes to.
-    block: Vec<u8>,
-    /// So many pipes may still be made larger.
-    growths: usize,
+impl WaitsForRoom for Commands {
+    fn room(&self, feed: Arc<Feed>) -> bool {
+        self.post(Command::Room(feed)).is_ok()
+    }
 }
 
 pub(crate) struct Drain {
@@ -152,18 +149,13 @@ impl Drain {
         inbox: Arc<Inbox>,
         pool: Arc<Pool>,
     ) -> nix::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let tools = Tools::new(pool)?;
         let wake = EpollEvent::new(EpollFlags::EPOLLIN, COMMANDS);
-        epoll.add(&commands.wake, wake)?;
+        tools.epoll.add(&commands.wake, wake)?;
         Ok(Drain {
             commands,
             inbox,
-            tools: Tools {
-                epoll,
-                block: pool.take(),
-                pool,
-                growths: stream::GROWTHS,
-            },
+            tools,
             runs: HashMap::new(),
             held: Vec::new(),
             ready: VecDeque::new(),

@@ -6,11 +6,11 @@
 //! - whole lines are dropped, and each is counted once; a line whose beginning is in the file already counts, too;
 //! - last lines and mirrors see all output, the dropped part included.
 
-use super::Tools;
 use super::stream::{Skip, Stream};
+use super::tools::Tools;
 use crate::feed::{BLOCK, Feed};
 use crate::merge::{Merger, Piece, count_lines};
-use crate::plane::RunCore;
+use crate::run_core::RunCore;
 use crate::{MAX_LINE, words};
 use jiff::Timestamp;
 use memchr::memchr;

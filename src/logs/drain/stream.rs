@@ -4,7 +4,7 @@
 //! thread busy, is heard again when somebody opens it, and one that is left unread for a while costs nothing. What may
 //! still be in a pipe is therefore known here, as `ready`.
 
-use super::Tools;
+use super::tools::Tools;
 use crate::feed::BLOCK;
 use crate::mirror::LineMirror;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -14,10 +14,6 @@ use std::os::fd::OwnedFd;
 /// A pipe whose plugin writes a lot gets this size; four times the usual one, so that it holds what comes while we wait
 /// for more (crates-os §5).
 const GROWN: i32 = 256 * 1024;
-
-/// So many pipes are made larger at most: the kernel gives an ordinary user 16,384 pages for all his pipes, and new ones
-/// get hardly any when those are used up.
-pub(super) const GROWTHS: usize = 32;
 
 /// One pipe.
 #[derive(Debug)]
