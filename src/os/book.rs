@@ -21,7 +21,6 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use supervision::ExitStatus;
 
 /// How long an orphan may take to get its program; one that hangs there must not keep every tree from being over.
 const DOUBT: Duration = Duration::from_secs(10);
@@ -32,6 +31,9 @@ const EXEC_MOMENT: Duration = Duration::from_micros(200);
 
 /// How long the zombie of a stranger is left to whoever may be waiting for it.
 pub(crate) const STRANGER_GRACE: Duration = Duration::from_millis(250);
+
+/// So often the list of orphans is read anew before others have their turn.
+const ROUNDS: u32 = 16;
 
 /// More zombies of strangers than this are not waited with: numbers are scarce.
 const MANY_ZOMBIES: usize = 500;
@@ -342,18 +344,10 @@ impl Book {
         None
     }
 
-    /// How a child has ended that is left a zombie.
-    pub(crate) fn how_it_ended(pid: i32) -> ExitStatus {
-        match sys::child_ended(pid, Keep::Zombie) {
-            Ok(Some(status)) => status,
-            Ok(None) | Err(_) => ExitStatus::Unknown,
-        }
-    }
-
     /// Decides whether a run is over whose main process has ended; if so, reaps it and takes it out of the book. What
     /// still lives of one that is being killed is killed again, as it may have forked meanwhile.
     pub(crate) fn settle(&mut self, run: &Arc<Run>) -> Settled {
-        loop {
+        for round in 1.. {
             let outlook = self.survey();
             let Some(entry) = self.entry_of(run) else {
                 return Settled::Gone;
@@ -380,11 +374,11 @@ impl Book {
                 }
                 return Settled::Alive { killing };
             }
-            // Whoever ended since the list was read may have left children. Each round has fewer, so this comes to an end.
-            if ended {
+            // Whoever ended since the list was read may have left children. Orphans of other runs may end on and on.
+            if ended && round < ROUNDS {
                 continue;
             }
-            if outlook.doubt {
+            if ended || outlook.doubt {
                 return Settled::Doubtful;
             }
             break;

@@ -3,7 +3,7 @@
 //! Invariants: dropping a [`Process`] ends nothing, its tree is watched and reaped all the same; after
 //! [`Process::tree_ended`] nothing is signalled any more, whatever is called.
 
-use crate::book::{Book, Settled};
+use crate::book::Settled;
 use crate::cgroup::{self, Folder, LimitRefused, TreeKind, TreeUsage, still_populated};
 use crate::marker::Marker;
 use crate::member::Member;
@@ -235,7 +235,7 @@ impl Process {
 /// Watches a run to its end; one task per run, which costs nothing while the main process lives.
 pub(crate) async fn watch(shared: Arc<Shared>, run: Arc<Run>) {
     pidfd::ended_held(Arc::clone(&run.pidfd)).await;
-    let status = cause_of(&run, Book::how_it_ended(run.pid));
+    let status = cause_of(&run, sys::how_it_ended(run.pid));
     let mut wakes = shared.wakes();
     let mut pause = FIRST_PAUSE;
     let mut events = None;

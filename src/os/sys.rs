@@ -111,6 +111,14 @@ pub(crate) fn child_ended(pid: i32, keep: Keep) -> io::Result<Option<ExitStatus>
     }))
 }
 
+/// How a child has ended that is left a zombie.
+pub(crate) fn how_it_ended(pid: i32) -> ExitStatus {
+    match child_ended(pid, Keep::Zombie) {
+        Ok(Some(status)) => status,
+        Ok(None) | Err(_) => ExitStatus::Unknown,
+    }
+}
+
 /// Sets close-on-exec on every open descriptor from `first` on in one call (Linux 5.11).
 ///
 /// # Errors
