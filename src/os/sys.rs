@@ -1,5 +1,5 @@
 //! The system calls that neither std nor nix offers in the form we need. The other `unsafe` of the crate is where it starts
-//! processes ([`crate::exec`], [`crate::clone`]) and reads who says what ([`crate::told`], [`crate::sender`]).
+//! processes (`exec`, `clone`), reads who says what (`told`, `sender`), and lets go of memory (`memory`).
 //!
 //! Invariant: each function is safe to call with any argument; a bad one gives an error from the kernel.
 

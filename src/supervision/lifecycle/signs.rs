@@ -109,18 +109,9 @@ impl Lifecycle {
         }
     }
 
-    /// Ends the present run, if it is `run` and is to go on, also one whose process is still being made; the policy decides
-    /// what comes then.
+    /// Ends the present run, if it is `run` and lives unasked; the policy decides what comes then.
     pub(super) fn fail_run(&mut self, now: MonoTime, run: Run, failure: Failure) -> Step {
         match &self.phase {
-            Phase::Spawning { run: present, .. } if *present == run => {
-                self.phase = Phase::Stopping {
-                    run,
-                    stage: StopStage::AwaitsSpawn,
-                    then: Then::decide(failure, Duration::ZERO),
-                };
-                Step::noted(Vec::new())
-            }
             Phase::Proving {
                 run: present,
                 since,
@@ -150,15 +141,34 @@ impl Lifecycle {
     /// A required plugin went away: by its class of the policy the run goes on, or is started anew behind the other. A look
     /// that found it there is taken again, so that nothing is started without it.
     pub(super) fn dependency_lost(&mut self, now: MonoTime, on: PluginId) -> Step {
-        if let Phase::Preparing { attempt, .. } = self.phase {
-            return Step::noted(self.enter_preparing(attempt));
-        }
         let class = self.rules.restart.of_class(FailureClass::DependencyLost);
-        match (class.mode, self.phase.live_run()) {
-            (RestartMode::Always | RestartMode::OnFailure, Some(run)) => {
-                self.fail_run(now, run, Failure::DependencyLost(on))
+        let follows = match class.mode {
+            RestartMode::Always | RestartMode::OnFailure => true,
+            RestartMode::Never => false,
+        };
+        let failure = Failure::DependencyLost(on);
+        match self.phase {
+            Phase::Preparing { attempt, .. } => Step::noted(self.enter_preparing(attempt)),
+            Phase::Spawning { run, .. } if follows => {
+                self.phase = Phase::Stopping {
+                    run,
+                    stage: StopStage::AwaitsSpawn,
+                    then: Then::decide(failure, Duration::ZERO),
+                };
+                Step::noted(Vec::new())
             }
-            (RestartMode::Never, _) | (_, None) => Step::stale(),
+            Phase::Proving { run, .. } | Phase::Running { run, .. } if follows => {
+                self.fail_run(now, run, failure)
+            }
+            Phase::Spawning { .. }
+            | Phase::Proving { .. }
+            | Phase::Running { .. }
+            | Phase::Stopped { .. }
+            | Phase::Blocked { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Backoff { .. }
+            | Phase::Foreign { .. } => Step::stale(),
         }
     }
 

@@ -196,7 +196,9 @@ fn ending(run: Run, then: &Then) -> String {
     match then {
         Then::Rest(cause) => asked(*cause).to_owned(),
         Then::StartAgain => "is started anew".to_owned(),
-        Then::Decide { failure, lasted } => LastFailure {
+        Then::Decide {
+            failure, lasted, ..
+        } => LastFailure {
             run,
             failure: failure.clone(),
             lasted: *lasted,

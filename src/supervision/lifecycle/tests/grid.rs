@@ -98,8 +98,20 @@ fn phases() -> Vec<Phase> {
             StopStage::Grace { deadline: DUE },
         ];
         for stage in stages {
-            // Who kills has asked.
-            if !decides || stage != StopStage::AwaitsSpawnToKill {
+            let lost = matches!(
+                then,
+                Then::Decide {
+                    failure: Failure::DependencyLost(_),
+                    ..
+                }
+            );
+            // What has not begun cannot have ended, but may have lost what it requires.
+            let possible = match stage {
+                StopStage::AwaitsSpawn => !decides || lost,
+                StopStage::AwaitsSpawnToKill => !decides,
+                StopStage::Grace { .. } => true,
+            };
+            if possible {
                 let then = then.clone();
                 all.push(Phase::Stopping { run, stage, then });
             }
@@ -466,22 +478,19 @@ fn other_settings_bring_a_new_run_to_what_is_to_be_up_and_nothing_else() {
 fn what_ends_a_run_that_was_to_go_on_is_what_the_policy_decides_on() {
     let mut ended = 0;
     each(|before, event, after, _| {
-        let begins = matches!(before.phase, Phase::Spawning { .. });
         let proves = matches!(before.phase, Phase::Proving { .. });
         let runs = matches!(before.phase, Phase::Running { .. });
         let (run, failure) = if let Event::WatchdogTripped { run } = event {
             (run, Failure::Watchdog(Duration::ZERO))
         } else if let Event::LimitExceeded { run, text } = event {
             (run, Failure::Limit(text.clone()))
-        } else if let Event::MainEnded { run, status } = event
-            && !begins
-        {
+        } else if let Event::MainEnded { run, status } = event {
             let failure = [Failure::EarlyExit, Failure::Ended][usize::from(runs)];
             (run, failure(*status))
         } else {
             return;
         };
-        if *run != PRESENT || !(begins || proves || runs) {
+        if *run != PRESENT || !(proves || runs) {
             return;
         }
         let Phase::Stopping { then, .. } = &after.phase else {
