@@ -3,18 +3,18 @@
 //! Invariants: what takes longer than [`PATIENCE`] is answered with the present state and goes on (T9); what would cut
 //! the answer off is done after it was sent (T41).
 
-use super::show;
+use super::{account, show};
 use crate::hub::{Hub, Stage};
 use crate::message::{Order, OrderError, OrderResult};
 use crate::plugin::send_order;
-use crate::ports::Kind;
+use crate::ports::{Kind, Refused};
 use crate::reload::{How, reload};
 use crate::seat::Seat;
 use crate::turn::turns;
 use crate::view::View;
 use crate::wind;
 use bus::rpc::{Reply, Request, echoed, not_found};
-use bus::wire::{LAUNCHER, ListReply, PlanReply};
+use bus::wire::{GetPluginReply, LAUNCHER, ListReply, PlanReply};
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::PluginId;
@@ -95,11 +95,7 @@ pub async fn serve(hub: &Arc<Hub>, request: Request, caller: &Caller) -> Result<
     match request {
         Request::List(args) => Ok(Reply::List(list(hub, args.only_running)).into()),
         Request::GetPlugin(args) => {
-            let told = if args.name == LAUNCHER || args.name == hub.node.client_id {
-                show::launcher(hub)
-            } else {
-                show::everything(hub, &*known(hub, &args.name)?)
-            };
+            let told = explained(hub, &args.name)?;
             Ok(Reply::Plugin(Box::new(told)).into())
         }
         Request::StartPlugin(_)
@@ -136,6 +132,24 @@ pub async fn serve(hub: &Arc<Hub>, request: Request, caller: &Caller) -> Result<
     }
 }
 
+/// Everything known of one, the launcher and files that are no plugins included.
+fn explained(hub: &Hub, name: &str) -> Result<GetPluginReply, String> {
+    if name == LAUNCHER || name == hub.node.client_id {
+        return Ok(account::launcher(hub));
+    }
+    if hub.roster.find(name).is_none()
+        && let Some(file) = refused(hub, name)
+    {
+        return Ok(account::refused(hub, &file));
+    }
+    Ok(account::everything(hub, &*known(hub, name)?))
+}
+
+fn refused(hub: &Hub, name: &str) -> Option<Refused> {
+    let refused = hub.roster.refused();
+    refused.iter().find(|file| file.file.name == name).cloned()
+}
+
 fn list(hub: &Hub, only_running: bool) -> ListReply {
     let seats = hub.roster.seats();
     let mut keyed: Vec<(String, bus::wire::PluginInfo)> = seats
@@ -155,6 +169,7 @@ fn list(hub: &Hub, only_running: bool) -> ListReply {
     }
     ListReply {
         info: keyed.into_iter().map(|(_, info)| info).collect(),
+        launcher: account::own_cause(hub),
     }
 }
 
@@ -162,12 +177,7 @@ fn known(hub: &Hub, name: &str) -> Result<Arc<Seat>, String> {
     if let Some(seat) = hub.roster.find(name) {
         return Ok(seat);
     }
-    match hub
-        .roster
-        .refused()
-        .iter()
-        .find(|file| file.file.name == name)
-    {
+    match refused(hub, name) {
         Some(refused) => Err(format!(
             "plugin '{}' is refused: {}",
             echoed(name),

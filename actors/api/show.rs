@@ -3,19 +3,14 @@
 //! Invariants: pure; no null, unknown numbers are -1; every word comes from the view, so that `list`, replies and the
 //! lifecycle never tell different stories.
 
-use crate::hub::{Hub, Stage};
-use crate::link::Link;
+use crate::hub::Hub;
 use crate::ports::{FileFacts, Kind, Refused, Usage};
-use crate::seat::Seat;
 use crate::view::View;
-use bus::wire::{GetPluginReply, LastExit, PluginInfo, UNKNOWN, Why, local_time};
+use bus::wire::{PluginInfo, UNKNOWN, local_time};
 use serde_json::{Map, Value};
-use std::time::Duration;
-use supervision::ExitStatus;
 use supervision::hand::Setting;
 use supervision::lifecycle::{PhaseName, Wish};
 use supervision::limits::Limits;
-use supervision::why::{self, Account, Told};
 
 /// A view as the wire has it.
 #[must_use]
@@ -113,136 +108,11 @@ pub fn refused(hub: &Hub, refused: &Refused) -> PluginInfo {
     }
 }
 
-/// Everything known of a plugin (spec §18, `getPlugin`).
-#[must_use]
-pub fn everything(hub: &Hub, seat: &Seat) -> GetPluginReply {
-    let view = &*seat.view();
-    let (told, waits) = told(hub, seat, view);
-    let last_exit = view.last_exit.as_ref().map(|exit| LastExit {
-        run: number(exit.run.0),
-        exit_code: exit.status.code(),
-        signal: exit.status.signal_name(),
-        core_dumped: match exit.status {
-            ExitStatus::Signal { core_dumped, .. } => core_dumped,
-            ExitStatus::Code(_) | ExitStatus::OutOfMemory { .. } | ExitStatus::Unknown => false,
-        },
-        text: exit.text.clone(),
-        time_mse: exit.time_mse,
-    });
-    GetPluginReply {
-        info: info(hub, view),
-        why: Why {
-            text: told.text,
-            wish_by: view.wish_by.clone(),
-            wish_since_mse: view.wish_since_mse,
-            phase_since_mse: view.phase_since_mse,
-            waits_for: waits_for(hub, view, waits),
-            last_exit: last_exit.unwrap_or_default(),
-            tail: view.tail.clone(),
-            attempt: i64::from(view.attempt),
-            next_start_mse: view.next_start_mse,
-            hint: told.hint,
-        },
-    }
-}
-
 /// The name by which the original shows it: the core by its file, a plugin by its id (HP 1.5).
 fn shown_name(view: &View) -> String {
     match (view.kind, &view.file) {
         (Kind::Core, Some(file)) => file.name.clone(),
         (Kind::Core, None) | (Kind::Plugin, _) => view.id.to_string(),
-    }
-}
-
-fn waits_for(hub: &Hub, view: &View, phase: Vec<String>) -> Vec<String> {
-    // Nobody keeps up what a plugin has that rests.
-    if view.phase == PhaseName::Stopped {
-        return Vec::new();
-    }
-    let credentials = hub.renewer.waits_for(&view.id);
-    phase.into_iter().chain(credentials).collect()
-}
-
-/// What is said of a plugin, by the state that decides over it.
-fn told(hub: &Hub, seat: &Seat, view: &View) -> (Told, Vec<String>) {
-    let left = view
-        .next_start_mse
-        .saturating_sub(hub.ports.clock.wall_mse());
-    let next_in =
-        (view.next_start_mse > 0).then(|| Duration::from_millis(u64::try_from(left).unwrap_or(0)));
-    let state = seat.state();
-    let account = Account {
-        id: view.id.as_str(),
-        phase: state.life.phase(),
-        wish: state.life.wish(),
-        wish_by: &state.wish_by,
-        enabled: state.enabled(seat.kind),
-        last: state.life.last_failure(),
-        tail: &state.tail,
-        restarts: state.life.restarts(),
-        next_in,
-    };
-    (why::tell(&account), state.life.waits_for())
-}
-
-/// The launcher's account of itself.
-#[must_use]
-pub fn launcher(hub: &Hub) -> GetPluginReply {
-    let bus = match &*hub.renewer.links().borrow() {
-        Link::Up { .. } => None,
-        Link::Down { reason, .. } => Some(reason.clone()),
-    };
-    let seats = hub.roster.seats();
-    let views: Vec<_> = seats.iter().map(|seat| seat.view()).collect();
-    let wished = views.iter().filter(|view| view.wish == Wish::Up).count();
-    let up = views
-        .iter()
-        .filter(|view| view.wish == Wish::Up && view.phase == PhaseName::Running)
-        .count();
-    let doing = match hub.stage() {
-        Stage::Beginning | Stage::Starting => "it is starting",
-        Stage::Up => "it runs",
-        Stage::Ending => "it is stopping",
-    };
-    let mut text = format!("{doing}; {up} of {wished} that should run do");
-    let (mut waits_for, mut hint) = (Vec::new(), String::new());
-    match &bus {
-        None => text.push_str("; it is connected to the bus"),
-        Some(reason) => {
-            text.push_str(&format!("; there is no bus: {reason}"));
-            waits_for.push("the bus; it is tried again all the time".to_owned());
-            "hubcli why core, and see logs/core.log; plugins are kept up meanwhile"
-                .clone_into(&mut hint);
-        }
-    }
-    let degraded = hub.trouble().map(|trouble| format!("degraded: {trouble}"));
-    if let Some(degraded) = &degraded {
-        text = format!("{degraded}; {text}");
-    }
-    let no_bus = bus.map(|reason| format!("no bus: {reason}"));
-    GetPluginReply {
-        info: PluginInfo {
-            status: degraded.clone().unwrap_or_default(),
-            name: hub.node.client_id.clone(),
-            path: std::env::current_exe()
-                .unwrap_or_default()
-                .display()
-                .to_string(),
-            pid: i64::from(std::process::id()),
-            running: true,
-            phase: PhaseName::Running.as_str().to_owned(),
-            wish: "up".to_owned(),
-            enabled: true,
-            cause: degraded.or(no_bus).unwrap_or_default(),
-            node: hub.node.client_id.clone(),
-            ..PluginInfo::default()
-        },
-        why: Why {
-            text,
-            waits_for,
-            hint,
-            ..Why::default()
-        },
     }
 }
 
@@ -275,6 +145,8 @@ fn modified(file: &FileFacts) -> String {
     local_time(file.modified)
 }
 
-fn number(value: u64) -> i64 {
+/// As the wire has it; saturates.
+#[must_use]
+pub fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -11,6 +11,7 @@ mod again;
 mod greet;
 mod introduce;
 mod logins;
+mod retries;
 mod tell;
 
 pub use accounts::BusAccounts;
@@ -104,10 +105,11 @@ impl Actor for Bridge {
         let teller = task(&myself, tell::tell(hub.clone(), args.clone()));
         let eager = task(&myself, greet::follow_core(hub.clone(), args.clone()));
         let again = task(&myself, again::follow_restarts(hub.clone(), args.clone()));
+        let retries = task(&myself, retries::follow(hub.clone(), args.clone()));
         let mut state = BridgeState {
             hub,
             args,
-            tasks: vec![pump, teller, eager, again],
+            tasks: vec![pump, teller, eager, again, retries],
             greeter: None,
         };
         // A bridge that takes over finds the connection as it is.
@@ -235,7 +237,8 @@ async fn pump(hub: Arc<Hub>, args: BridgeArgs, bridge: ActorRef<BridgeMessage>) 
             Incoming::Disconnected { reason, .. } => {
                 let reason = explained(&hub, reason).await;
                 // Before the actor hears of it, so that a crash of the bridge does not lose it.
-                args.link.send_modify(|link| link.fall(&reason));
+                let now = hub.ports.clock.wall_mse();
+                args.link.send_modify(|link| link.fall(&reason, now));
                 tell_fall(&hub, &args.link);
                 bridge.cast(BridgeMessage::Disconnected)
             }

@@ -48,10 +48,13 @@ impl PluginState {
             .iter()
             .find_map(|id| match self.hub.roster.get(id) {
                 Some(required) => unmet(&required.view()),
-                None => Some(BlockReason::Requires(format!(
-                    "requires '{id}', and there is no plugin of that name; install it, or change plugins.{}.requires",
-                    self.seat.id
-                ))),
+                None => Some(BlockReason::Requires {
+                    on: id.clone(),
+                    text: format!(
+                        "requires '{id}', and there is no plugin of that name; install it, or change plugins.{}.requires",
+                        self.seat.id
+                    ),
+                }),
             })
     }
 
@@ -112,24 +115,47 @@ impl PluginState {
     }
 }
 
+/// So much of the cause of another is told; more is to be had from that one, and a long row of plugins that require each
+/// other does not fill the memory.
+const MOST_CAUSE: usize = 400;
+
 /// Why a required plugin does not serve yet; none when it does.
 fn unmet(required: &View) -> Option<BlockReason> {
-    let id = &required.id;
+    let on = required.id.clone();
     match (required.phase, required.wish) {
         // Somebody else's copy serves as well.
         (PhaseName::Running | PhaseName::Foreign, _) => None,
-        (PhaseName::Blocked, _) => Some(BlockReason::Requires(format!(
-            "requires '{id}', which is blocked: {}",
-            required.cause
-        ))),
-        (_, Wish::Up) => Some(BlockReason::Awaits(format!(
-            "requires '{id}', which is not ready yet ({})",
-            required.phase
-        ))),
-        (_, Wish::Down) => Some(BlockReason::Requires(format!(
-            "requires '{id}', which is stopped; start it with: hubcli start {id}"
-        ))),
+        (PhaseName::Blocked, _) => Some(BlockReason::Requires {
+            text: format!("requires '{on}', which is blocked: {}", cause_of(required)),
+            on,
+        }),
+        (PhaseName::Backoff, _) => Some(BlockReason::Awaits {
+            text: format!(
+                "requires '{on}', which failed and is tried again: {}",
+                cause_of(required)
+            ),
+            on,
+        }),
+        (_, Wish::Up) => Some(BlockReason::Awaits {
+            text: format!(
+                "requires '{on}', which is not ready yet ({})",
+                required.phase
+            ),
+            on,
+        }),
+        (_, Wish::Down) => Some(BlockReason::Requires {
+            text: format!("requires '{on}', which is stopped; start it with: hubcli start {on}"),
+            on,
+        }),
     }
+}
+
+fn cause_of(required: &View) -> &str {
+    let cause = required.cause.as_str();
+    if cause.len() <= MOST_CAUSE {
+        return cause;
+    }
+    "its own cause is long, hubcli why tells it"
 }
 
 /// Posts a fact to `seat` whenever a required plugin is ready, and whenever it is no longer.

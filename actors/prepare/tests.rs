@@ -405,6 +405,8 @@ async fn without_a_bus_who_was_known_starts_and_others_are_blocked_with_file_cau
     let world = World::new();
     world.ready("a").await;
     let down = Link::Down {
+        since_mse: 0,
+        retry: crate::link::Retry::default(),
         generation: 1,
         told: false,
         reason: "the core is gone".to_owned(),

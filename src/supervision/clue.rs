@@ -102,20 +102,40 @@ const WORDS: [(&str, &str, &str); 16] = [
     ),
 ];
 
+/// The texts of a login that a hub refused: ours, Go's and Python's clients.
+const REFUSED: [&str; 4] = [
+    "bad credentials (0x86)",
+    "bad user name or password",
+    "bad username or password",
+    "badusernamepassword",
+];
+
 /// The texts of an address that is taken: C, Go, Python and Rust; Node; Java's and Windows' words.
 const TAKEN: [&str; 3] = ["address already in use", "eaddrinuse", "address in use"];
 
-/// What is recognised in how a run ended and its last lines, oldest first.
+/// What is recognised in how a run of the plugin `id` ended and its last lines, oldest first.
 #[must_use]
-pub fn clue(status: Option<ExitStatus>, tail: &[String]) -> Option<Clue> {
+pub fn clue(id: &str, status: Option<ExitStatus>, tail: &[String]) -> Option<Clue> {
+    // The kernel's word is no guess.
+    if let Some(status @ ExitStatus::OutOfMemory { .. }) = status {
+        return in_status(status);
+    }
     tail.iter()
         .rev()
-        .find_map(|line| in_line(line))
+        .find_map(|line| in_line(id, line))
         .or_else(|| in_status(status?))
 }
 
-fn in_line(line: &str) -> Option<Clue> {
+fn in_line(id: &str, line: &str) -> Option<Clue> {
     let small = line.to_lowercase();
+    if REFUSED.iter().any(|words| small.contains(words)) {
+        return Some(Clue::new(
+            "the hub refused its login",
+            format!(
+                "hubcli restart {id} has its credentials looked at and made anew; is the clock of this machine right?"
+            ),
+        ));
+    }
     if TAKEN.iter().any(|words| small.contains(words)) {
         return Some(match port_of(&small) {
             Some(port) => Clue::new(
@@ -174,6 +194,18 @@ fn in_status(status: ExitStatus) -> Option<Clue> {
             4 | 6 | 7 | 8 | 11 => Some(Clue::new(
                 "the program has a fault",
                 "tell its maker (coredumpctl info shows where, if that is installed)",
+            )),
+            1 | 2 | 3 | 15 => Some(Clue::new(
+                "not stopped by this launcher but by a person or another program",
+                "look for scripts and timers that end programs (kill, pkill)",
+            )),
+            24 => Some(Clue::new(
+                "it used more processor time than it may",
+                "raise LimitCPU= of the unit, or ulimit -t",
+            )),
+            25 => Some(Clue::new(
+                "a file of it grew beyond its limit",
+                "raise LimitFSIZE= of the unit, or ulimit -f",
             )),
             31 => Some(Clue::new(
                 "it used a system call that is forbidden here",
@@ -245,6 +277,7 @@ mod tests {
             ),
         ] {
             let found = clue(
+                "x",
                 Some(ExitStatus::Code(1)),
                 &[line.to_owned(), "exiting".to_owned()],
             );
@@ -268,15 +301,16 @@ mod tests {
             "write: No space left on device",
             "open /dev/ttyACM0: Permission denied",
         ]);
-        let found = clue(Some(ExitStatus::Code(1)), &tail).unwrap();
+        let found = clue("x", Some(ExitStatus::Code(1)), &tail).unwrap();
         assert_eq!(found.what, "it was not allowed something");
         assert_eq!(
             clue(
+                "x",
                 Some(ExitStatus::Code(1)),
                 &lines(&["bye", "port 80 is fine"])
             ),
             None
         );
-        assert_eq!(clue(None, &[]), None);
+        assert_eq!(clue("x", None, &[]), None);
     }
 }

@@ -54,20 +54,20 @@ impl ExitStatus {
         }
     }
 
-    /// What happened, in words for an operator, without a full stop: `exited with code 127, command not found`.
+    /// What happened, in words for an operator, without a full stop: `exited with code 127 (a command was not found)`.
     #[must_use]
     pub fn in_words(self) -> String {
         match self {
             ExitStatus::Code(0) => "exited by itself with code 0".to_owned(),
             ExitStatus::Code(code) => match usual_meaning(code) {
-                Some(meaning) => format!("exited with code {code}, {meaning}"),
+                Some(meaning) => format!("exited with code {code} ({meaning})"),
                 None => format!("exited with code {code}"),
             },
             ExitStatus::Signal {
                 number,
                 core_dumped,
             } => {
-                let dumped = if core_dumped { ", core dumped" } else { "" };
+                let dumped = if core_dumped { " (core dumped)" } else { "" };
                 format!("ended by {}{dumped}", signal_name(number))
             }
             ExitStatus::OutOfMemory {
@@ -76,15 +76,19 @@ impl ExitStatus {
             } => {
                 let numbers = match (used_bytes, limit_bytes) {
                     (0, 0) => String::new(),
-                    (used, 0) => format!(", {} used", mebibytes(used)),
-                    (0, limit) => format!(", {} allowed", mebibytes(limit)),
+                    (used, 0) => format!(" ({} used)", mebibytes(used)),
+                    (0, limit) => format!(" ({} allowed)", mebibytes(limit)),
                     (used, limit) => {
-                        format!(", {} used of {} allowed", mebibytes(used), mebibytes(limit))
+                        format!(
+                            " ({} used of {} allowed)",
+                            mebibytes(used),
+                            mebibytes(limit)
+                        )
                     }
                 };
-                format!("killed by the kernel for lack of memory{numbers}")
+                format!("was killed by the kernel for lack of memory{numbers}")
             }
-            ExitStatus::Unknown => "ended, exit code unknown".to_owned(),
+            ExitStatus::Unknown => "ended in a way that the system does not tell".to_owned(),
         }
     }
 }

@@ -70,6 +70,21 @@ impl PluginId {
         Ok(PluginId(name.to_owned()))
     }
 
+    /// An id that reminds of a file's name, for examples: `weather` of `weather.py`.
+    #[must_use]
+    pub fn like(name: &str) -> Self {
+        let stem = name.split('.').next().unwrap_or_default();
+        let kept = |c: char| {
+            if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') {
+                Some(c)
+            } else {
+                None
+            }
+        };
+        let text: String = stem.chars().filter_map(kept).take(MAX_ID_CHARS).collect();
+        PluginId::new(&text).unwrap_or_else(|_| PluginId("my-plugin".to_owned()))
+    }
+
     /// The id under which the core is kept and addressed (HP 1.5).
     #[must_use]
     pub fn core() -> Self {
@@ -116,6 +131,18 @@ impl fmt::Display for Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn examples_remind_of_the_file() {
+        for (name, id) in [
+            ("weather.py", "weather"),
+            ("my meter.sh", "mymeter"),
+            ("core.exe", "my-plugin"),
+            (".x", "my-plugin"),
+        ] {
+            assert_eq!(PluginId::like(name).as_str(), id);
+        }
+    }
 
     #[test]
     fn names_that_break_addressing_are_refused() {

@@ -18,6 +18,18 @@ pub enum RestartMode {
     Never,
 }
 
+impl RestartMode {
+    /// As a value of the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RestartMode::Always => "always",
+            RestartMode::OnFailure => "on-failure",
+            RestartMode::Never => "never",
+        }
+    }
+}
+
 /// When and how fast a plugin is started again: block `restart` (spec §4, §9).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RestartPolicy {

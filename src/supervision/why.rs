@@ -4,9 +4,16 @@
 //! each text names the thing, the cause and the way out.
 
 use crate::clue::{Clue, clue};
-use crate::lifecycle::{BlockReason, Failure, LastFailure, Phase, Rest, StopCause, Wish};
+use crate::lifecycle::{
+    BlockReason, Failure, LastFailure, Phase, PhaseName, Rest, StopCause, Then, Wish,
+};
 use crate::{ExitStatus, hand::Setting};
 use std::time::Duration;
+
+mod ready;
+mod way_out;
+
+pub use ready::ReadyBy;
 
 /// What is known of a plugin at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +36,12 @@ pub struct Account<'a> {
     pub restarts: u32,
     /// Until the next try; none when no time is set.
     pub next_in: Option<Duration>,
+    /// By what it counts as ready.
+    pub ready: &'a ReadyBy,
+    /// Why processes that were killed have not ended, a sentence each; empty = not known, or there are none.
+    pub undying: &'a [String],
+    /// Whether its main process was stopped by a signal (SIGSTOP), and does nothing.
+    pub frozen: bool,
 }
 
 /// The account of it.
@@ -45,39 +58,112 @@ pub struct Told {
 pub fn tell(of: &Account<'_>) -> Told {
     Told {
         text: sentence(of),
-        hint: hint(of),
+        hint: way_out::hint(of),
     }
 }
 
 fn sentence(of: &Account<'_>) -> String {
     match of.phase {
-        Phase::Running { run, .. } if of.restarts > 0 => {
-            let before = failure_words(of);
-            format!(
-                "it runs, run {}, after {} restarts; {before}",
-                run.0, of.restarts
-            )
-        }
-        Phase::Running { run, .. } => format!("it runs, run {}", run.0),
-        Phase::Spawning { .. } => "its process is being made".to_owned(),
-        Phase::Proving { pid, .. } => format!("its process {pid} is there, it is not ready yet"),
-        Phase::Preparing { .. } => "its executable and credentials are being looked at".to_owned(),
-        Phase::Stopping { .. } => "it was asked to stop and has not ended yet".to_owned(),
-        Phase::Killing { rounds, .. } if *rounds > 5 => format!(
-            "it was killed {rounds} times and has not ended: a process of it hangs in the kernel, often on a dead disk or network drive"
+        Phase::Running { run, pid, .. } if of.frozen => format!(
+            "its process {pid} was stopped by a signal, and does nothing until it is told to go on; run {}{}",
+            run.0,
+            before(of)
         ),
-        Phase::Killing { .. } => "it was killed and has not ended yet".to_owned(),
+        Phase::Running { run, .. } => format!("it runs, run {}{}", run.0, before(of)),
+        Phase::Spawning { .. } => format!("its process is being made{}", before(of)),
+        Phase::Proving { pid, .. } if of.frozen => format!(
+            "its process {pid} was stopped by a signal before it was ready, and does nothing until it is told to go on{}",
+            before(of)
+        ),
+        Phase::Proving { pid, .. } => format!(
+            "its process {pid} is there, but it is not ready yet{}",
+            before(of)
+        ),
+        Phase::Preparing { .. } => format!(
+            "its executable and credentials are being looked at{}",
+            before(of)
+        ),
+        Phase::Stopping { then, .. } => {
+            format!("{}, and has not ended yet", being_ended(then))
+        }
+        Phase::Killing { rounds, .. } if *rounds > HANGS_AFTER => format!(
+            "it was killed {rounds} times and has not ended: {}",
+            hanging(of.undying)
+        ),
+        Phase::Killing { .. } => "all its processes were killed, and have not ended yet".to_owned(),
         Phase::Backoff { attempt, .. } => format!(
             "it failed {} and is tried again {}: {}",
             times(*attempt),
             soon(of.next_in),
             failure_words(of)
         ),
-        Phase::Blocked { reason, .. } => format!("it cannot be started: {}", reason.text()),
+        Phase::Blocked { reason, .. } => blocked(reason),
         Phase::Foreign { pid } => format!(
             "a copy runs as process {pid} that this launcher did not start, and two are never run"
         ),
         Phase::Stopped { why } => rest(of, why),
+    }
+}
+
+/// So many rounds of SIGKILL are in vain only where the kernel itself is stuck.
+const HANGS_AFTER: u32 = 5;
+
+/// What went before a run that is there, or on its way; empty when all went well.
+fn before(of: &Account<'_>) -> String {
+    let Some(last) = of.last else {
+        return String::new();
+    };
+    let restarts = match of.restarts {
+        0 => String::new(),
+        1 => "after a restart that nobody asked for; ".to_owned(),
+        more => format!("after {more} restarts that nobody asked for; "),
+    };
+    if restarts.is_empty() && of.phase.name() == PhaseName::Running {
+        // What failed before somebody wished anew has no part in how it is.
+        return String::new();
+    }
+    let before = failure_in_words(of, last);
+    format!(", {restarts}before that {before}")
+}
+
+/// Why it is being ended.
+fn being_ended(then: &Then) -> String {
+    match then {
+        Then::Rest(_) => "it was asked to stop".to_owned(),
+        Then::StartAgain => "it was asked to stop, to be started anew".to_owned(),
+        Then::Decide { failure, .. } => {
+            let why = failure.why_stopped();
+            if why.is_empty() {
+                "its main process ended, the rest of its processes was asked to stop".to_owned()
+            } else {
+                format!("it {why}")
+            }
+        }
+    }
+}
+
+/// What hangs.
+fn hanging(undying: &[String]) -> String {
+    match undying {
+        [] => {
+            "a process of it hangs in the kernel, often on a dead disk or network drive".to_owned()
+        }
+        [one] => one.clone(),
+        [first, rest @ ..] => format!("{first}; {} more likewise", rest.len()),
+    }
+}
+
+/// What is missing for a start. A text that says what it needs or requires has no subject.
+fn blocked(reason: &BlockReason) -> String {
+    match reason {
+        BlockReason::Awaits { text, .. }
+        | BlockReason::Requires { text, .. }
+        | BlockReason::Needs(text) => {
+            format!("it is not started yet: it {text}")
+        }
+        BlockReason::Executable(text)
+        | BlockReason::Credentials(text)
+        | BlockReason::Settings(text) => format!("it cannot be started: {text}"),
     }
 }
 
@@ -89,13 +175,16 @@ fn rest(of: &Account<'_>, why: &Rest) -> String {
     match (why, of.enabled) {
         (Rest::NeverStarted, Setting::Enabled) => "nobody has started it yet".to_owned(),
         (Rest::NeverStarted, Setting::Disabled) => {
-            "it is disabled, and nobody has started it".to_owned()
+            "nobody has started it, and it is disabled: it does not start with the launcher"
+                .to_owned()
         }
         (Rest::Asked(StopCause::ByHand), Setting::Enabled) => {
             format!("it was stopped{by}; it starts again with the launcher")
         }
         (Rest::Asked(StopCause::ByHand), Setting::Disabled) => {
-            format!("it was stopped{by}, and is disabled")
+            format!(
+                "it was stopped{by}, and is disabled: it does not start with the launcher either"
+            )
         }
         (Rest::Asked(StopCause::All), _) => format!("it was stopped with all others{by}"),
         (Rest::Asked(StopCause::Unlisted), _) => {
@@ -111,14 +200,21 @@ fn rest(of: &Account<'_>, why: &Rest) -> String {
 
 /// The newest failure with what its last lines tell.
 fn failure_words(of: &Account<'_>) -> String {
-    let Some(last) = of.last else {
-        return "it ended".to_owned();
-    };
+    of.last
+        .map_or_else(|| "it ended".to_owned(), |last| failure_in_words(of, last))
+}
+
+fn failure_in_words(of: &Account<'_>, last: &LastFailure) -> String {
     let mut words = match &last.failure {
-        Failure::Spawn(_) => last.in_words(),
+        Failure::Spawn(_) => format!("it {}", last.in_words()),
+        Failure::NotReady(after) => format!(
+            "run {} was stopped, as after {:.1} s {}",
+            last.run.0,
+            after.as_secs_f64(),
+            of.ready.missed()
+        ),
         Failure::EarlyExit(_)
         | Failure::Ended(_)
-        | Failure::NotReady(_)
         | Failure::Watchdog(_)
         | Failure::Limit(_)
         | Failure::DependencyLost(_) => format!("run {} {}", last.run.0, last.in_words()),
@@ -147,48 +243,8 @@ fn clue_of(of: &Account<'_>) -> Option<Clue> {
     if says_enough {
         None
     } else {
-        clue(status, of.tail)
+        clue(of.id, status, of.tail)
     }
-}
-
-fn hint(of: &Account<'_>) -> String {
-    let id = of.id;
-    match of.phase {
-        Phase::Stopped { .. } => format!("hubcli start {id}"),
-        Phase::Backoff { .. } => match way_out(of) {
-            Some(way_out) => format!("{way_out}; then, to try at once: hubcli start {id}"),
-            None => format!("to try at once: hubcli start {id}"),
-        },
-        Phase::Blocked { reason, .. } => match reason {
-            // That starts by itself, and this one after it.
-            BlockReason::Awaits(_) => String::new(),
-            BlockReason::Requires(_) => {
-                "hubcli why, for what it requires; when that is ready it starts by itself"
-                    .to_owned()
-            }
-            BlockReason::Needs(_) => {
-                format!(
-                    "plug in or mount what is named and it starts by itself; at once: hubcli start {id}"
-                )
-            }
-            BlockReason::Executable(_) | BlockReason::Credentials(_) | BlockReason::Settings(_) => {
-                format!("mend what is named and it starts by itself; at once: hubcli start {id}")
-            }
-        },
-        Phase::Foreign { pid } => {
-            format!("end that copy (kill {pid}), then: hubcli start {id}")
-        }
-        Phase::Preparing { .. }
-        | Phase::Spawning { .. }
-        | Phase::Proving { .. }
-        | Phase::Running { .. }
-        | Phase::Stopping { .. }
-        | Phase::Killing { .. } => String::new(),
-    }
-}
-
-fn way_out(of: &Account<'_>) -> Option<String> {
-    clue_of(of).map(|found| found.way_out)
 }
 
 fn times(attempt: u32) -> String {

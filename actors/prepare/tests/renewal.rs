@@ -63,6 +63,8 @@ impl World {
 
     fn lose_bus(&self) {
         self.accounts.link.send_replace(Link::Down {
+            since_mse: 0,
+            retry: crate::link::Retry::default(),
             generation: 1,
             told: false,
             reason: "the core is gone".to_owned(),

@@ -39,14 +39,20 @@ impl Local {
     }
 
     async fn exchange(&self, request: &Request) -> io::Result<Vec<u8>> {
-        let mut stream = UnixStream::connect(&self.path).await?;
-        stream.write_all(&request_line(request)).await?;
+        let (from, mut to) = UnixStream::connect(&self.path).await?.into_split();
+        // Who is refused is told so and left before he has asked: then only the reading tells why.
+        let sent = to.write_all(&request_line(request)).await;
         let mut line = Vec::new();
-        BufReader::new(stream).read_until(b'\n', &mut line).await?;
-        if line.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let read = BufReader::new(from).read_until(b'\n', &mut line).await;
+        if line.ends_with(b"\n") {
+            return Ok(line);
         }
-        Ok(line)
+        sent?;
+        read?;
+        Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "it ended the connection without an answer",
+        ))
     }
 
     fn unreadable(error: &impl std::fmt::Display) -> Failure {
@@ -85,5 +91,45 @@ impl Ask for Local {
             )),
             Err(error) => Err(Local::unreadable(&error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+
+    /// Asks somebody who says `answer` to whoever connects, and hangs up without having read anything.
+    async fn asked(answer: &'static [u8]) -> Result<Reply, Failure> {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join(SOCKET);
+        let listener = UnixListener::bind(&path).unwrap();
+        let launcher = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(answer).unwrap();
+        });
+        let local = Local { path };
+        // Larger than what a socket takes of one who does not read, so that it is being written when it is refused.
+        let args = bus::wire::NameArgs {
+            name: "x".repeat(4 << 20),
+        };
+        let reply = local.ask(&Request::GetPlugin(args)).await;
+        launcher.join().unwrap();
+        reply
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_before_it_has_asked_learns_why() {
+        let refused = asked(b"{\"error\":\"user 7 may not steer this launcher\"}\n").await;
+        assert_eq!(
+            refused.unwrap_err().text,
+            "user 7 may not steer this launcher"
+        );
+        let silent = asked(b"").await.unwrap_err();
+        assert!(
+            silent.text.starts_with("no answer of the launcher over "),
+            "{silent:?}"
+        );
     }
 }

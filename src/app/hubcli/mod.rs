@@ -95,7 +95,13 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
                 let filters = vec![events::filter()];
                 session::Session::listening(cli, &folders, filters).await
             };
-            return events::follow(open().await?, open, wish, &view).await;
+            return match open().await {
+                Ok(session) => events::follow(session, open, wish, &view).await,
+                Err(failure) if failure.exit == ExitCode::NoConnection => {
+                    without_bus(cli, &folders, failure, wish, &view).await
+                }
+                Err(failure) => Err(failure),
+            };
         }
         let way = way::Way::open(cli, &folders).await?;
         if let Command::One(deed @ (Deed::Stop | Deed::Restart), name) = &command
@@ -112,6 +118,26 @@ fn perform(cli: &Cli) -> Result<Said, Failure> {
         way.close().await;
         said
     })
+}
+
+/// What can be shown when nothing can be followed: how all are, if the launcher tells it over its socket.
+async fn without_bus(
+    cli: &Cli,
+    folders: &Folders,
+    mut failure: Failure,
+    wish: &watch::Watch,
+    view: &work::View,
+) -> Result<Said, Failure> {
+    let Ok(way) = way::Way::open(cli, folders).await else {
+        return Err(failure);
+    };
+    let shown = events::show(&way, wish, view).await;
+    way.close().await;
+    "what happens is told over the bus alone: hubcli why launcher, and try again when it is back"
+        .clone_into(&mut failure.hint);
+    let mut said = failure.said(cli.json, Paint::of(&io::stderr()));
+    said.out = shown?.out;
+    Ok(said)
 }
 
 /// What others than the launcher are asked for.

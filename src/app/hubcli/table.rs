@@ -115,6 +115,20 @@ pub(super) fn list(plugins: &[PluginInfo], style: &Style) -> String {
     out
 }
 
+/// What is wrong with the launcher itself, a line below the table; empty when nothing is.
+pub(super) fn footer(launcher: &str, style: &Style) -> String {
+    if launcher.is_empty() {
+        return String::new();
+    }
+    let line = format!("! launcher: {}", shown(launcher));
+    let cut = cut(&line, style.width);
+    format!(
+        "{}\n{}\n",
+        style.paint.red(&cut),
+        style.paint.dim("  hubcli why launcher tells more")
+    )
+}
+
 /// Whether somebody set by hand what the file says otherwise.
 fn is_overridden(info: &PluginInfo) -> bool {
     match info.set_by_hand.as_str() {

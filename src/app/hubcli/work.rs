@@ -14,7 +14,8 @@ use super::why;
 use bus::golang::encode;
 use bus::rpc::{Reply, Request, not_found};
 use bus::wire::{
-    GetPluginReply, ListArgs, NameArgs, PluginInfo, SettingArgs, StartArgs, StopAllArgs, UNKNOWN,
+    GetPluginReply, ListArgs, ListReply, NameArgs, PluginInfo, SettingArgs, StartArgs, StopAllArgs,
+    UNKNOWN,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -60,8 +61,8 @@ pub(super) async fn perform(
 ) -> Result<Said, Failure> {
     match command {
         Command::List => {
-            let plugins = list(launcher).await?;
-            Ok(Said::done(shown(&plugins, view)))
+            let list = listed(launcher).await?;
+            Ok(Said::done(shown(&list, view)))
         }
         Command::One(deed, name) => one(launcher, *deed, name, view).await,
         Command::Why(Some(name)) => why::one(launcher, name, view).await,
@@ -167,8 +168,7 @@ pub(super) async fn told(
     sentence: &str,
     view: &View,
 ) -> Result<Said, Failure> {
-    let plugins = list(launcher).await?;
-    let list = shown(&plugins, view);
+    let list = shown(&listed(launcher).await?, view);
     Ok(Said::done(if view.json {
         list
     } else {
@@ -177,8 +177,12 @@ pub(super) async fn told(
 }
 
 pub(super) async fn list(launcher: &impl Ask) -> Result<Vec<PluginInfo>, Failure> {
+    Ok(listed(launcher).await?.info)
+}
+
+async fn listed(launcher: &impl Ask) -> Result<ListReply, Failure> {
     match launcher.ask(&Request::List(ListArgs::default())).await? {
-        Reply::List(reply) => Ok(reply.info),
+        Reply::List(reply) => Ok(reply),
         Reply::Info(_) | Reply::Plugin(_) | Reply::Plan(_) | Reply::Empty => Err(unexpected()),
     }
 }
@@ -190,12 +194,13 @@ pub(super) fn unexpected() -> Failure {
     )
 }
 
-fn shown(plugins: &[PluginInfo], view: &View) -> String {
+fn shown(list: &ListReply, view: &View) -> String {
     if view.json {
-        line(&encode(plugins))
-    } else {
-        table::list(plugins, &view.table)
+        return line(&encode(&list.info));
     }
+    let mut text = table::list(&list.info, &view.table);
+    text.push_str(&table::footer(&list.launcher, &view.table));
+    text
 }
 
 pub(super) fn line(json: &[u8]) -> String {
@@ -317,7 +322,7 @@ fn is_told(error: &str, cause: &str) -> bool {
 }
 
 /// The log of a plugin that ever ran; the core's is named after its id, not its file (spec §7).
-fn log_of(info: &PluginInfo, view: &View) -> Option<PathBuf> {
+pub(super) fn log_of(info: &PluginInfo, view: &View) -> Option<PathBuf> {
     let own = view.logs.join(format!("{}.log", info.name));
     let is_core = Path::new(&info.path)
         .parent()

@@ -16,6 +16,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
 
 /// What of a packet may be taken by anything but the payload.
 const OVERHEAD: usize = 128 * 1024;
@@ -35,6 +36,8 @@ pub enum Status {
         failures: u32,
         /// Why the last attempt failed; none = there was none yet, or the last one worked.
         last: Option<ConnectError>,
+        /// When the next attempt is; none = it is under way.
+        next: Option<Instant>,
     },
     /// Calls work.
     Connected {
@@ -86,6 +89,7 @@ impl Shared {
             status: watch::Sender::new(Status::Connecting {
                 failures: 0,
                 last: None,
+                next: None,
             }),
             closing: watch::Sender::new(false),
             eager: watch::Sender::new(false),

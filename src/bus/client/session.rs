@@ -120,19 +120,25 @@ async fn stay(shared: &Shared, options: &Options, sender: &mpsc::Sender<Incoming
                 Some(error)
             }
         };
+        let (failures, eager) = (retry.failures(), *shared.eager.borrow());
+        let next = Instant::now() + retry.next_delay(eager);
         shared.status.send_replace(Status::Connecting {
-            failures: retry.failures(),
+            failures,
             last,
+            next: Some(next),
         });
-        let eager = *shared.eager.borrow();
-        let delay = retry.next_delay(eager);
         tokio::select! {
             biased;
             _ = closing.wait_for(|closing| *closing) => return,
             () = sender.closed() => return,
             () = shared.nudged.notified() => retry.reset(),
-            () = tokio::time::sleep(delay) => {}
+            () = tokio::time::sleep_until(next) => {}
         }
+        shared.status.send_modify(|status| {
+            if let Status::Connecting { next, .. } = status {
+                *next = None;
+            }
+        });
     }
 }
 

@@ -145,6 +145,9 @@ go_struct! {
     pub struct ListReply: "launcherapi.ListResp" {
         /// One of each plugin, the core among them under the id `core`.
         info: Vec<PluginInfo> => "info",
+        /// What is wrong with the launcher itself, one line: that it is degraded, or without a bus. Left out when nothing is.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        launcher: String => "launcher",
     }
 }
 
@@ -267,6 +270,31 @@ go_struct! {
         next_start_mse: i64 => "nextStartMSE",
         /// What the operator can do.
         hint: String => "hint",
+        /// What it says of itself (sd_notify's `STATUS=`); empty = nothing.
+        says: String => "says",
+        /// The class of its newest failure, a key of `restart.on`; empty = there was none.
+        failure: String => "failure",
+        /// What follows a failure, one of each class.
+        policy: Vec<ClassPolicy> => "policy",
+    }
+}
+
+go_struct! {
+    /// What follows a failure of one class.
+    #[derive(Default)]
+    pub struct ClassPolicy: "launcherapi.ClassPolicy" {
+        /// The class, a key of `restart.on`.
+        class: String => "class",
+        /// `always`, `on-failure` or `never`.
+        policy: String => "policy",
+        /// Before the first restart, ms.
+        first_delay_ms: i64 => "firstDelayMS",
+        /// Before the second in a row, ms.
+        delay_ms: i64 => "delayMS",
+        /// By how much each further one grows, in percent: 200 = it doubles.
+        factor_percent: i64 => "factorPercent",
+        /// None is longer, ms.
+        max_delay_ms: i64 => "maxDelayMS",
     }
 }
 

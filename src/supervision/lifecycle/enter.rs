@@ -40,8 +40,8 @@ impl Lifecycle {
             }
             BlockReason::Executable(_)
             | BlockReason::Settings(_)
-            | BlockReason::Awaits(_)
-            | BlockReason::Requires(_)
+            | BlockReason::Awaits { .. }
+            | BlockReason::Requires { .. }
             | BlockReason::Needs(_) => blocked_delay(attempts_before, &mut self.jitter),
         };
         self.phase = Phase::Blocked {

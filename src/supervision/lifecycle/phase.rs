@@ -28,9 +28,19 @@ pub enum BlockReason {
     /// Its settings name something that is not there, such as an environment file.
     Settings(String),
     /// A plugin that it requires is on its way.
-    Awaits(String),
+    Awaits {
+        /// Which.
+        on: PluginId,
+        /// `requires 'db', which …`.
+        text: String,
+    },
     /// A plugin that it requires is not ready, and will not be without more ado.
-    Requires(String),
+    Requires {
+        /// Which.
+        on: PluginId,
+        /// `requires 'db', which …`.
+        text: String,
+    },
     /// A device or file that it needs is not there.
     Needs(String),
 }
@@ -43,8 +53,8 @@ impl BlockReason {
             BlockReason::Executable(text)
             | BlockReason::Credentials(text)
             | BlockReason::Settings(text)
-            | BlockReason::Awaits(text)
-            | BlockReason::Requires(text)
+            | BlockReason::Awaits { text, .. }
+            | BlockReason::Requires { text, .. }
             | BlockReason::Needs(text) => text,
         }
     }

@@ -6,6 +6,7 @@ use super::{
     BlockReason, Bus, Failure, LastFailure, Lifecycle, Phase, ReadyRule, Rest, StopCause,
     StopStage, Then,
 };
+use crate::why::ReadyBy;
 use crate::{ExitStatus, PluginId, Run};
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ impl Lifecycle {
             Phase::Running { run, .. } if *run > above => Verdict::Reached,
             // What is on its way will be there soon, most likely.
             Phase::Blocked {
-                reason: BlockReason::Awaits(_),
+                reason: BlockReason::Awaits { .. },
                 ..
             } => Verdict::Pending,
             Phase::Blocked {
@@ -72,7 +73,7 @@ impl Lifecycle {
                     reason @ (BlockReason::Executable(_)
                     | BlockReason::Credentials(_)
                     | BlockReason::Settings(_)
-                    | BlockReason::Requires(_)
+                    | BlockReason::Requires { .. }
                     | BlockReason::Needs(_)),
                 ..
             } => Verdict::Failed(format!("failed starting '{id}': {}", reason.text())),
@@ -121,23 +122,24 @@ impl Lifecycle {
         }
     }
 
-    /// What has to happen before it is as wished, in words for people; empty when nothing has to.
+    /// What has to happen before it is as wished, in words for people; empty when nothing has to. `ready` is by what a run
+    /// of it counts as ready.
     #[must_use]
-    pub fn waits_for(&self) -> Vec<String> {
+    pub fn waits_for(&self, ready: &ReadyBy) -> Vec<String> {
         let one = |text: &str| vec![text.to_owned()];
         match &self.phase {
             Phase::Stopped { .. } | Phase::Running { .. } => Vec::new(),
             Phase::Blocked { reason, .. } => one(reason.text()),
             Phase::Preparing { .. } => one("the look at its executable and credentials"),
             Phase::Spawning { .. } => one("its process to be made"),
-            Phase::Proving { rule, .. } => one(match rule {
-                ReadyRule::Lives(_) => "it to have lived for a moment",
-                ReadyRule::Told => "it to tell that it is ready",
+            Phase::Proving { rule, .. } => vec![match rule {
+                ReadyRule::Lives(_) => ReadyBy::Living.awaited(),
+                ReadyRule::Told => ready.awaited(),
                 ReadyRule::ToldByBus => match self.bus {
-                    Bus::There => "its login at the bus",
-                    Bus::Away => "the bus, to see its login there",
+                    Bus::There => ready.awaited(),
+                    Bus::Away => "the bus, to see its login there".to_owned(),
                 },
-            }),
+            }],
             Phase::Stopping { stage, then, .. } => {
                 let end = match stage {
                     StopStage::AwaitsSpawn | StopStage::AwaitsSpawnToKill => {

@@ -126,3 +126,12 @@ fn times_to_come_are_short() {
         assert_eq!(in_words(ms), words);
     }
 }
+
+#[test]
+fn what_is_wrong_with_the_launcher_stands_below() {
+    assert_eq!(footer("", &style(None)), "");
+    assert_eq!(
+        footer("no bus: no hub listens at\u{7} x", &style(Some(24))),
+        "! launcher: no bus: no …\n  hubcli why launcher tells more\n"
+    );
+}

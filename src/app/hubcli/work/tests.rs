@@ -1,7 +1,7 @@
 use super::super::say::Paint;
 use super::*;
 use bus::rpc::Method;
-use bus::wire::{LastExit, ListReply, PlanReply, Why};
+use bus::wire::{LastExit, PlanReply, Why};
 use std::cell::RefCell;
 
 /// A launcher with two plugins, of which `bad` fails to start.
@@ -10,6 +10,8 @@ struct Fake {
     asked: RefCell<Vec<Method>>,
     /// Speaks only the original's methods.
     old: bool,
+    /// What is wrong with it.
+    trouble: String,
 }
 
 fn info(name: &str, phase: &str) -> PluginInfo {
@@ -36,6 +38,7 @@ impl Ask for Fake {
         match request {
             Request::List(_) => Ok(Reply::List(ListReply {
                 info: vec![info("bad", "backoff"), info("counter", phase(true))],
+                launcher: self.trouble.clone(),
             })),
             Request::StartAllPlugins => Ok(Reply::Empty),
             Request::StopAllPlugins(args) => {
@@ -247,6 +250,26 @@ fn only_what_is_needed_is_asked() {
     let fake = Fake::default();
     perform_on(&fake, &Command::List, false).unwrap();
     assert_eq!(*fake.asked.borrow(), [Method::List]);
+}
+
+#[test]
+fn what_is_wrong_with_the_launcher_is_seen_below_the_list_and_not_in_that_for_programs() {
+    let fake = Fake {
+        trouble: "degraded: launcher.yaml:3:1: x".to_owned(),
+        ..Fake::default()
+    };
+    let said = perform_on(&fake, &Command::List, false).unwrap();
+    assert!(
+        said.out.ends_with(
+            "\n! launcher: degraded: launcher.yaml:3:1: x\n  hubcli why launcher tells more\n"
+        ),
+        "{}",
+        said.out
+    );
+    let said = perform_on(&fake, &Command::List, true).unwrap();
+    assert!(!said.out.contains("degraded"), "{}", said.out);
+    let said = perform_on(&fake, &deed(Deed::Start, "counter"), false).unwrap();
+    assert!(said.out.contains("! launcher: degraded"), "{}", said.out);
 }
 
 #[test]

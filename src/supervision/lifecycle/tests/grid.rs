@@ -47,8 +47,14 @@ fn phases() -> Vec<Phase> {
             BlockReason::Executable("x".to_owned()),
             BlockReason::Credentials("x".to_owned()),
             BlockReason::Settings("x".to_owned()),
-            BlockReason::Awaits("x".to_owned()),
-            BlockReason::Requires("x".to_owned()),
+            BlockReason::Awaits {
+                on: PluginId::core(),
+                text: "x".to_owned(),
+            },
+            BlockReason::Requires {
+                on: PluginId::core(),
+                text: "x".to_owned(),
+            },
             BlockReason::Needs("x".to_owned()),
         ]
         .map(|reason| Phase::Blocked {

@@ -531,7 +531,10 @@ fn who_is_told_of_by_the_bus_waits_while_it_is_away() {
     assert_eq!(life.next_deadline(), Some(seconds(30)));
     checked_step(&mut life, seconds(20), Event::BusLost);
     assert_eq!(life.next_deadline(), None);
-    assert_eq!(life.waits_for(), ["the bus, to see its login there"]);
+    assert_eq!(
+        life.waits_for(&ReadyBy::Login),
+        ["the bus, to see its login there"]
+    );
     checked_step(&mut life, seconds(5_000), Event::BusBack);
     assert_eq!(life.next_deadline(), Some(seconds(5_010)));
     checked_step(&mut life, seconds(5_001), Event::BusLost);
@@ -625,6 +628,6 @@ fn each_class_of_failure_has_its_own_delay() {
     assert_eq!(life.next_deadline(), Some(seconds(7_001)));
     assert_eq!(
         life.cause(),
-        "killed by the kernel for lack of memory, 64 MiB used of 64 MiB allowed after 3391.0 s"
+        "was killed by the kernel for lack of memory (64 MiB used of 64 MiB allowed) after 3391.0 s"
     );
 }
