@@ -23,4 +23,5 @@ mod ready;
 mod reload;
 mod survival;
 mod texts;
+mod why;
 mod wire;

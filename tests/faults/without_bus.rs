@@ -50,7 +50,28 @@ fn without_a_core_everything_can_be_seen_and_steered_and_the_core_started_again(
     let list: Vec<Value> = serde_json::from_str(&locally(&hub, &["--json", "ls"])).unwrap();
     assert_eq!(list.len(), 2);
     let why = locally(&hub, &["why", "launcher"]);
-    assert!(why.contains("there is no bus: "), "{why}");
+    for part in [
+        "there is no bus for ",
+        "waits for   the bus; ",
+        "to do       hubcli why core tells what the core does, logs/core.log what it says; plugins are kept up meanwhile",
+    ] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    let list = locally(&hub, &["ls"]);
+    assert!(list.contains("\n! launcher: no bus: "), "{list}");
+    // How all are can be seen; what happens cannot.
+    let output = hub.hubcli(&["events", "-f"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let (seen, said) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(seen.contains("is running"), "{seen}");
+    assert!(
+        said.contains("what happens is told over the bus alone"),
+        "{said}"
+    );
+    assert!(locally(&hub, &["events", "worker"]).contains("is running"));
     let why = locally(&hub, &["why", "core"]);
     assert!(why.contains("it was stopped by admin"), "{why}");
     let why = locally(&hub, &["why"]);
@@ -85,6 +106,11 @@ fn a_core_that_hangs_leaves_control_and_is_spoken_to_again_when_it_goes_on() {
     let (core, worker) = (hub.pid("mqttcore"), hub.pid("worker"));
     signal_pid(core, STOP);
     locally(&hub, &["ls"]);
+    let why = locally(&hub, &["why", "core"]);
+    assert!(
+        why.contains("was stopped by a signal") && why.contains(&format!("kill -CONT {core}")),
+        "{why}"
+    );
     // Supervision does not need it, and says what is the matter.
     signal_pid(worker, 9);
     let again = eventually("the worker is back", || {
@@ -113,15 +139,22 @@ fn a_login_that_is_refused_leaves_control_to_who_may_use_the_socket() {
     let hub = home.up();
     let token = hub.path("certs/admin.token");
     let good = fs::read(&token).unwrap();
-    replace(&token, b"not a token");
-    locally(&hub, &["ls"]);
+    // The core may write a new one meanwhile, as it looks after this file.
+    eventually("it is done over the socket", || {
+        replace(&token, b"not a token");
+        let output = hub.hubcli(&["ls"]);
+        assert!(output.status.success(), "{output:?}");
+        said_note(&output).then_some(())
+    });
     // Who names the bus gets the bus.
-    let output = hub.hubcli(&["--server", &hub.tls_url(), "ls"]);
-    assert_eq!(output.status.code(), Some(3), "{output:?}");
-    assert!(!said_note(&output));
+    eventually("it is refused", || {
+        replace(&token, b"not a token");
+        let output = hub.hubcli(&["--server", &hub.tls_url(), "ls"]);
+        assert!(!said_note(&output));
+        (output.status.code() == Some(3)).then_some(())
+    });
     replace(&token, &good);
-    let output = hub.hubcli(&["ls"]);
-    assert!(output.status.success() && !said_note(&output), "{output:?}");
+    hub.wait_for_bus();
     hub.down();
 }
 
@@ -238,6 +271,8 @@ print(s.makefile().readline(), flush=True)
         text.contains("may not steer this launcher"),
         "{text}{error}"
     );
+    // Both sides know it.
+    hub.wait_log("launcher", "may not steer this launcher");
     hub.down();
 }
 
