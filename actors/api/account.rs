@@ -341,21 +341,18 @@ impl BusState {
     fn down(hub: &Hub, since_mse: i64, reason: &str, retry: &Retry) -> BusState {
         let now = hub.ports.clock.wall_mse();
         let since = match since_mse {
-            0 => "there was no bus yet".to_owned(),
-            since => format!(
-                "there is no bus for {}",
-                how_long(now.saturating_sub(since))
-            ),
+            0 => "since its start".to_owned(),
+            since => format!("for {}", how_long(now.saturating_sub(since))),
         };
         let next = match retry.next_mse.saturating_sub(now) {
-            i64::MIN..=0 => "it is being tried right now".to_owned(),
-            left => format!("the next try is in {}", how_long(left)),
+            i64::MIN..=0 => "it is being tried again right now".to_owned(),
+            left => format!("it is tried again in {}", how_long(left)),
         };
         let failures = i64::from(retry.failures);
         let tries = match failures {
             0 => String::new(),
-            1 => ", after one that failed".to_owned(),
-            some => format!(", after {some} that failed in a row"),
+            1 => ", after one try that failed".to_owned(),
+            some => format!(", after {some} tries that failed in a row"),
         };
         let hint = match (retry.way_out.as_str(), &hub.core) {
             ("", CoreSetup::Own(_)) => {
@@ -365,7 +362,7 @@ impl BusState {
             (way_out, _) => way_out,
         };
         BusState {
-            text: format!("; {since}: {reason}"),
+            text: format!("; there is no bus: {reason}, {since}"),
             waits_for: vec![format!("the bus; {next}{tries}")],
             hint: format!(
                 "{hint}; plugins are kept up meanwhile, and everything comes back by itself"

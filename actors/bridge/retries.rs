@@ -66,12 +66,19 @@ fn way_out(core: &CoreSetup, error: &ConnectError) -> String {
         }
         // The reason says it, as it was found by looking at the token.
         (
-            _,
+            CoreSetup::Elsewhere,
             ConnectError::Login {
                 refusal: Refusal::BadCredentials,
                 ..
             },
-        ) => "hubcli restart core lets the core write new credentials".to_owned(),
+        ) => String::new(),
+        (
+            CoreSetup::Own(_),
+            ConnectError::Login {
+                refusal: Refusal::BadCredentials,
+                ..
+            },
+        ) => "hubcli restart core has the core write new credentials".to_owned(),
         (_, other) => other.hint().to_owned(),
     }
 }

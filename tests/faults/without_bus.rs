@@ -51,7 +51,7 @@ fn without_a_core_everything_can_be_seen_and_steered_and_the_core_started_again(
     assert_eq!(list.len(), 2);
     let why = locally(&hub, &["why", "launcher"]);
     for part in [
-        "there is no bus for ",
+        "there is no bus: ",
         "waits for   the bus; ",
         "to do       hubcli why core tells what the core does, logs/core.log what it says; plugins are kept up meanwhile",
     ] {
