@@ -3,14 +3,8 @@
 //! Invariants: a delay never exceeds the policy's `max_delay` (jitter included), never wraps, and only depends on the
 //! rules for its class of failure, the number of failures in a row and the injected [`Jitter`] (spec §9).
 
-use crate::policy::Delays;
+use crate::policy::{BLOCKED_FIRST_DELAY, BLOCKED_MAX_DELAY, Delays};
 use std::time::Duration;
-
-/// First delay before a blocked start is tried again; doubles up to [`BLOCKED_MAX_DELAY`].
-pub const BLOCKED_FIRST_DELAY: Duration = Duration::from_millis(250);
-
-/// A blocked start is tried at least this often, as the check is cheap and the cause may go unseen.
-pub const BLOCKED_MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// A repeatable source of chance (splitmix64), so that many plugins that failed together do not come back together.
 ///

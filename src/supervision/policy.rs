@@ -3,7 +3,6 @@
 //! Invariant: values are within the ranges their constructors in the configuration reader checked; nothing here reads
 //! text.
 
-use crate::backoff::{BLOCKED_FIRST_DELAY, BLOCKED_MAX_DELAY};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -158,6 +157,12 @@ pub struct ClassRules {
     /// How long the answers wait.
     pub delays: Delays,
 }
+
+/// First delay before a blocked start is tried again; doubles up to [`BLOCKED_MAX_DELAY`].
+pub const BLOCKED_FIRST_DELAY: Duration = Duration::from_millis(250);
+
+/// A blocked start is tried at least this often, as the check is cheap and the cause may go unseen.
+pub const BLOCKED_MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// After these a try at once would most often meet the same: the file is as it was, the memory still in use.
 const BREATH: Duration = Duration::from_secs(1);

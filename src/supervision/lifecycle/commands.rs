@@ -2,8 +2,10 @@
 //!
 //! Invariant: a command that is not denied is never lost: the wish follows it at once, the phase as soon as it can.
 
-use super::{Answer, Denial, Lifecycle, Phase, Rest, Step, StopCause, StopStage, Then, Wish};
-use crate::MonoTime;
+use super::{
+    Answer, Denial, LastFailure, Lifecycle, Phase, Rest, Step, StopCause, StopStage, Then, Wish,
+};
+use crate::{MonoTime, Run};
 
 impl Lifecycle {
     pub(super) fn start(&mut self) -> Step {
@@ -21,8 +23,9 @@ impl Lifecycle {
                 self.wish_up();
                 Step::of(Answer::Already, Vec::new())
             }
-            Phase::Stopping { then, .. } | Phase::Killing { then, .. } => {
-                *then = Then::StartAgain;
+            Phase::Stopping { run, then, .. } | Phase::Killing { run, then, .. } => {
+                let was = (*run, std::mem::replace(then, Then::StartAgain));
+                self.overtaken(was);
                 self.wish_up();
                 Step::of(Answer::Accepted, Vec::new())
             }
@@ -63,8 +66,9 @@ impl Lifecycle {
                     self.enter_grace(now, run, Then::Rest(cause)),
                 )
             }
-            Phase::Stopping { then, .. } | Phase::Killing { then, .. } => {
-                *then = Then::Rest(cause);
+            Phase::Stopping { run, then, .. } | Phase::Killing { run, then, .. } => {
+                let was = (*run, std::mem::replace(then, Then::Rest(cause)));
+                self.overtaken(was);
                 Step::of(Answer::Accepted, Vec::new())
             }
             Phase::Foreign { pid } => {
@@ -110,6 +114,9 @@ impl Lifecycle {
 
     pub(super) fn kill_now(&mut self, now: MonoTime) -> Step {
         let then = Then::Rest(StopCause::Shutdown);
+        if let Phase::Stopping { run, then, .. } | Phase::Killing { run, then, .. } = &self.phase {
+            self.overtaken((*run, then.clone()));
+        }
         match &self.phase {
             // Nothing of ours lives, so there is nothing to be killed.
             Phase::Stopped { .. }
@@ -143,6 +150,22 @@ impl Lifecycle {
                 self.wish = Wish::Down;
                 Step::of(Answer::Accepted, self.enter_killing(now, run, 0, then))
             }
+        }
+    }
+
+    /// A command says what comes after a run that is being ended. If it had failed, that stays what ended it.
+    fn overtaken(&mut self, (run, then): (Run, Then)) {
+        match then {
+            Then::Decide {
+                failure, lasted, ..
+            } => {
+                self.last_failure = Some(LastFailure {
+                    run,
+                    failure,
+                    lasted,
+                });
+            }
+            Then::Rest(_) | Then::StartAgain => {}
         }
     }
 }

@@ -260,7 +260,11 @@ impl Lifecycle {
                 let then = then.clone();
                 let failure = match &then {
                     Then::Decide { failure, .. } => Some(failure.clone()),
-                    Then::Rest(_) | Then::StartAgain => None,
+                    // It may have failed before somebody asked.
+                    Then::Rest(_) | Then::StartAgain => {
+                        let last = self.last_failure.as_ref().filter(|last| last.run == run);
+                        last.map(|last| last.failure.clone())
+                    }
                 };
                 (failure, self.conclude(now, run, then))
             }

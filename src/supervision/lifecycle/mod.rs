@@ -92,7 +92,8 @@ impl Default for Rules {
     }
 }
 
-/// The last unasked end or failed start, for causes and replies.
+/// The last unasked end or failed start, for causes and replies; also of a run that is still being ended, when a command
+/// overtook the decision on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastFailure {
     /// The run that ended; when exec failed, the number that was meant for it.

@@ -556,6 +556,46 @@ fn who_is_told_of_by_the_bus_waits_while_it_is_away() {
 }
 
 #[test]
+fn what_ended_a_run_stays_what_it_was_whatever_is_ordered_meanwhile() {
+    let status = ExitStatus::Code(3);
+    for command in [
+        Event::Start,
+        Event::Restart,
+        Event::Stop(StopCause::ByHand),
+        Event::KillNow,
+    ] {
+        let mut life = up(steady());
+        let run = bring_to_running(&mut life, at(0));
+        checked_step(&mut life, seconds(1), Event::MainEnded { run, status });
+        let failures = life.failures();
+        checked_step(&mut life, seconds(2), command.clone());
+        let step = end(&mut life, seconds(3), status);
+        let told = step.effects.into_iter().find_map(|effect| match effect {
+            Effect::ReportEnded { failure, .. } => Some(failure),
+            Effect::Prepare(_)
+            | Effect::Spawn(_)
+            | Effect::SignalTree(_)
+            | Effect::KillTree(_)
+            | Effect::ReportStarted { .. } => None,
+        });
+        assert_eq!(told, Some(Some(Failure::Ended(status))), "{command:?}");
+        // Nobody's new start fails for it, and nothing waits.
+        assert_eq!((life.failures(), life.restarts()), (failures, 0));
+        let then = [PhaseName::Preparing, PhaseName::Stopped];
+        assert!(then.contains(&life.phase().name()), "{command:?}");
+    }
+    // What was asked for and then failed on its way down was asked for.
+    let mut life = up(steady());
+    bring_to_running(&mut life, at(0));
+    checked_step(&mut life, seconds(1), Event::Stop(StopCause::ByHand));
+    let step = end(&mut life, seconds(2), status);
+    assert!(matches!(
+        step.effects[..],
+        [Effect::ReportEnded { failure: None, .. }]
+    ));
+}
+
+#[test]
 fn a_limit_that_was_exceeded_counts_as_a_short_run_however_long_it_was() {
     let mut life = up(with_mode(RestartMode::Never));
     for (n, delay) in [(0, 0), (1, 1), (2, 2), (3, 4)] {
