@@ -219,13 +219,15 @@ fn every_problem_is_told_with_its_place() {
             ],
         ),
         (
-            "restart: {on: {crash: {policy: perhaps, delay: 1}, boom: {}}}\n",
+            "restart: {on: {crash: {policy: perhaps, delay: 1}, boom: {}, credential: {policy: never}}}\n",
             vec![
                 "l:1:32: restart.on.crash.policy: has the value 'perhaps'; expected one of always on-failure never".to_owned(),
                 "l:1:48: restart.on.crash.delay: has the value '1'; expected a duration like 250ms, 5s, 2m or 1h, from 0s to 8760h"
                     .to_owned(),
                 "l:1:52: restart.on.boom: is no known key; expected one of couldNotStart crash credential dependencyLost earlyExit \
                  limit notReady outOfMemory watchdog".to_owned(),
+                "l:1:83: restart.on.credential.policy: has the value 'never'; expected no policy here: who has no valid \
+                 credential is always looked at again".to_owned(),
             ],
         ),
         (

@@ -12,6 +12,9 @@ use crate::policy::{FailureClass, RestartMode};
 use crate::{MonoTime, Run};
 use std::time::Duration;
 
+/// What is blocked is not looked at more often, whatever is configured.
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);
+
 impl Lifecycle {
     pub(super) fn enter_stopped(&mut self, why: Rest) {
         self.rest = why.clone();
@@ -36,7 +39,8 @@ impl Lifecycle {
         let delay = match &reason {
             BlockReason::Credentials(_) => {
                 let rules = self.rules.restart.of_class(FailureClass::Credential);
-                restart_delay(&rules.delays, attempts_before, &mut self.jitter)
+                // Nothing runs by it, so nothing else keeps the looks apart.
+                restart_delay(&rules.delays, attempts_before, &mut self.jitter).max(SHORTEST_LOOK)
             }
             BlockReason::Executable(_)
             | BlockReason::Settings(_)

@@ -55,8 +55,8 @@ impl Reader {
 
     /// What differs for single classes of failure.
     fn classes(&mut self, at: &At<'_>, into: &mut BTreeMap<FailureClass, ClassPolicy>) {
-        for (class, at) in self.fields(at, &CLASSES) {
-            let class = into.entry(class).or_default();
+        for (which, at) in self.fields(at, &CLASSES) {
+            let class = into.entry(which).or_default();
             for (key, at) in self.fields(&at, &OF_CLASS) {
                 let mut delay = Duration::ZERO;
                 let mut read = |reader: &mut Reader, into: &mut Option<Duration>| {
@@ -64,6 +64,10 @@ impl Reader {
                     *into = Some(delay);
                 };
                 match key {
+                    OfClass::Policy if which == FailureClass::Credential => self.wrong_value(
+                        &at,
+                        "no policy here: who has no valid credential is always looked at again",
+                    ),
                     OfClass::Policy => class.mode = self.word(&at, &RESTART_MODES),
                     OfClass::FirstDelay => read(self, &mut class.first_delay),
                     OfClass::Delay => read(self, &mut class.delay),

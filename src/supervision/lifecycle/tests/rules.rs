@@ -556,6 +556,28 @@ fn who_is_told_of_by_the_bus_waits_while_it_is_away() {
 }
 
 #[test]
+fn looks_for_credentials_never_follow_each_other_without_pause() {
+    let mut rules = steady();
+    let class = ClassPolicy {
+        first_delay: Some(Duration::ZERO),
+        delay: Some(Duration::ZERO),
+        ..ClassPolicy::default()
+    };
+    rules
+        .restart
+        .classes
+        .insert(FailureClass::Credential, class);
+    let mut life = up(rules);
+    for n in 0..10 {
+        let now = seconds(n);
+        blocked(&mut life, now, BlockReason::Credentials("none".to_owned()));
+        let next = life.next_deadline().unwrap();
+        assert!(next.since(now) >= Duration::from_millis(10));
+        checked_step(&mut life, next, Event::Tick);
+    }
+}
+
+#[test]
 fn what_ended_a_run_stays_what_it_was_whatever_is_ordered_meanwhile() {
     let status = ExitStatus::Code(3);
     for command in [
