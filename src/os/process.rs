@@ -158,8 +158,10 @@ impl Process {
     /// # Errors
     /// As [`Process::signal`].
     pub fn kill(&self) -> Result<Delivered, SignalError> {
+        // Before it is killed, as its end is judged by it.
+        let first = !self.tree_is_gone() && !self.run.doomed.swap(true, Ordering::Relaxed);
         let result = self.shared.book().kill(&self.run);
-        if !self.tree_is_gone() && !self.run.doomed.swap(true, Ordering::Relaxed) {
+        if first {
             let naming = name_undying(Arc::clone(&self.shared), Arc::clone(&self.run));
             self.shared.runtime.spawn(naming);
         }
@@ -275,9 +277,11 @@ pub(crate) async fn watch(shared: Arc<Shared>, run: Arc<Run>) {
     }
 }
 
-/// Tells a kill by the kernel for lack of memory from any other.
+/// Tells a kill by the kernel for lack of memory from any other. The kernel counts those of the whole tree, so one that we
+/// have killed ourselves ended by that, whatever became of a child of it before.
 fn cause_of(run: &Run, status: ExitStatus) -> ExitStatus {
-    let killed = matches!(status, ExitStatus::Signal { number, .. } if number == libc::SIGKILL);
+    let killed = matches!(status, ExitStatus::Signal { number, .. } if number == libc::SIGKILL)
+        && !run.doomed.load(Ordering::Relaxed);
     let cgroup = run.confines.cgroup.as_ref().filter(|_| killed);
     match cgroup.and_then(cgroup::out_of_memory) {
         Some((used_bytes, limit_bytes)) => ExitStatus::OutOfMemory {
@@ -328,5 +332,50 @@ async fn name_undying(shared: Arc<Shared>, run: Arc<Run>) {
         if let Some(text) = table::undying(pid) {
             tracing::warn!(marker = %run.marker, "{text}; nothing else waits for it");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pidfd::Pidfd;
+    use crate::run::Confines;
+    use std::sync::atomic::AtomicBool;
+    use supervision::PluginId;
+    use tokio::sync::watch;
+
+    #[test]
+    fn who_was_killed_by_us_was_not_killed_for_lack_of_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name, text| std::fs::write(folder.path().join(name), text).unwrap();
+        file("memory.events", "oom 1\noom_kill 1\n");
+        file("memory.peak", "70\n");
+        file("memory.max", "64\n");
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let run = |doomed| Run {
+            marker: Marker::new(&PluginId::core(), supervision::Run(1), 1),
+            pid,
+            start_ticks: 0,
+            pidfd: Arc::new(Pidfd::of_child(pid).unwrap()),
+            fifo: None,
+            confines: Confines {
+                cgroup: Some(Folder::at(folder.path().to_owned())),
+                ..Confines::default()
+            },
+            doomed: AtomicBool::new(doomed),
+            stage: watch::Sender::new(Stage::Running),
+        };
+        let killed = ExitStatus::Signal {
+            number: libc::SIGKILL,
+            core_dumped: false,
+        };
+        let for_memory = ExitStatus::OutOfMemory {
+            used_bytes: 70,
+            limit_bytes: 64,
+        };
+        assert_eq!(cause_of(&run(false), killed), for_memory);
+        assert_eq!(cause_of(&run(true), killed), killed);
+        let code = ExitStatus::Code(137);
+        assert_eq!(cause_of(&run(false), code), code);
     }
 }

@@ -47,7 +47,7 @@ pub(crate) struct Run {
     pub(crate) fifo: Option<(u64, u64)>,
     /// Its cgroup and limits.
     pub(crate) confines: Confines,
-    /// Whether somebody looks after its not ending although it was killed.
+    /// Whether we have killed it; then somebody looks after its not ending.
     pub(crate) doomed: AtomicBool,
     /// How far it is.
     pub(crate) stage: watch::Sender<Stage>,
