@@ -191,6 +191,8 @@ fn changes(before: &Plan, after: &Plan) -> Changes {
         watchdog,
     } = rules;
     let is_ready_otherwise = *teller != after.teller || *ready != after.rules.ready;
+    // The kernel is told when a run begins.
+    let is_held_otherwise = limits.held() != after.limits.held();
     let named = |keys: &[(&'static str, bool)]| {
         let changed = keys.iter().filter(|(_, changed)| *changed);
         changed.map(|(key, _)| *key).collect()
@@ -202,10 +204,13 @@ fn changes(before: &Plan, after: &Plan) -> Changes {
             ("env", *env != after.env),
             ("envFile", *env_file != after.env_file),
             ("instanceOf", *instance_of != after.instance_of),
+            ("limits", is_held_otherwise),
             ("ready", is_ready_otherwise),
+            // A run is told of it in its environment, and is watched by what it was told.
+            ("watchdog", *watchdog != after.rules.watchdog),
         ]),
         in_place: named(&[
-            ("limits", *limits != after.limits),
+            ("limits", *limits != after.limits && !is_held_otherwise),
             ("logs", *logs != after.logs),
             ("needs", *needs != after.needs),
             ("onCoreRestart", *on_core_restart != after.on_core_restart),
@@ -213,7 +218,6 @@ fn changes(before: &Plan, after: &Plan) -> Changes {
             ("restart", *restart != after.rules.restart),
             ("start.timeout", *start_timeout != after.rules.start_timeout),
             ("stop", *stop != after.rules.stop),
-            ("watchdog", *watchdog != after.rules.watchdog),
         ]),
     }
 }
@@ -319,6 +323,37 @@ fn announce(hub: &Hub, told: &[PlanStep], by: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_told_to_a_run_or_to_the_kernel_at_its_begin_needs_a_new_one() {
+        let before = Plan {
+            rules: Rules::default(),
+            logs: supervision::policy::LogPolicy::default(),
+            limits: supervision::limits::Limits::default(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            env_file: None,
+            cwd: None,
+            instance_of: None,
+            requires: Vec::new(),
+            needs: Vec::new(),
+            teller: crate::ports::Teller::default(),
+            on_core_restart: crate::ports::OnCoreRestart::default(),
+        };
+        let mut after = before.clone();
+        after.rules.watchdog = Some(Duration::from_secs(30));
+        after.rules.start_timeout = Duration::from_secs(7);
+        after.limits.memory_bytes = std::num::NonZeroU64::new(1 << 20);
+        let found = changes(&before, &after);
+        assert_eq!(found.respawn, ["watchdog"]);
+        assert_eq!(found.in_place, ["limits", "start.timeout"]);
+        after.limits.hard = true;
+        assert_eq!(changes(&before, &after).respawn, ["limits", "watchdog"]);
+        assert_eq!(changes(&before, &after).in_place, ["start.timeout"]);
+        let mut soft = before.clone();
+        soft.limits.hard = true;
+        assert_eq!(changes(&before, &soft).in_place, ["limits"]);
+    }
 
     #[test]
     fn problems_that_do_not_fit_are_counted_and_none_is_cut() {

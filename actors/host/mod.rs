@@ -211,11 +211,11 @@ impl HostProcesses {
 
 /// What the kernel is to hold a run to.
 fn hard_limits(limits: &Limits) -> HardLimits {
-    let hard = |limit: Option<NonZeroU64>| limit.filter(|_| limits.hard).map(NonZeroU64::get);
+    let held = limits.held();
     HardLimits {
-        memory_bytes: hard(limits.memory_bytes),
-        cpu_percent: hard(limits.cpu_percent),
-        pids: limits.pids.map(NonZeroU64::get),
+        memory_bytes: held.memory_bytes.map(NonZeroU64::get),
+        cpu_percent: held.cpu_percent.map(NonZeroU64::get),
+        pids: held.pids.map(NonZeroU64::get),
     }
 }
 

@@ -43,12 +43,34 @@ impl Limits {
         self.memory_bytes.is_none() && self.cpu_percent.is_none() && self.pids.is_none()
     }
 
+    /// What the kernel itself holds a run to, from its begin on.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        let hard = |limit: Option<NonZeroU64>| limit.filter(|_| self.hard);
+        Held {
+            memory_bytes: hard(self.memory_bytes),
+            cpu_percent: hard(self.cpu_percent),
+            pids: self.pids,
+        }
+    }
+
     fn of(&self, what: Resource) -> Option<NonZeroU64> {
         match what {
             Resource::Memory => self.memory_bytes,
             Resource::Cpu => self.cpu_percent,
         }
     }
+}
+
+/// The part of [`Limits`] that the kernel enforces; none = no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// Bytes of memory of the tree.
+    pub memory_bytes: Option<NonZeroU64>,
+    /// Percent of one processor.
+    pub cpu_percent: Option<NonZeroU64>,
+    /// Processes and threads of the tree.
+    pub pids: Option<NonZeroU64>,
 }
 
 /// What is done when a limit is exceeded.
