@@ -1,6 +1,7 @@
 //! The texts as an operator reads them at night; whoever changes one should read them all.
 
 use super::*;
+use crate::lifecycle::Pause;
 use crate::{MonoTime, PluginId, Run};
 
 const IN_8_S: Option<Duration> = Some(Duration::from_millis(7_300));
@@ -519,6 +520,7 @@ fn what_is_being_ended_says_why() {
             Then::Decide {
                 failure: Failure::Watchdog(Duration::from_secs(30)),
                 lasted: Duration::ZERO,
+                pause: Pause::ByPolicy,
             },
             "it was stopped by its watchdog: no sign of life for 30.0 s, and has not ended yet",
         ),
@@ -526,6 +528,7 @@ fn what_is_being_ended_says_why() {
             Then::Decide {
                 failure: code(1),
                 lasted: Duration::ZERO,
+                pause: Pause::ByPolicy,
             },
             "its main process ended, the rest of its processes was asked to stop, and has not ended yet",
         ),

@@ -512,6 +512,27 @@ fn what_ends_a_run_that_was_to_go_on_is_what_the_policy_decides_on() {
 }
 
 #[test]
+fn a_foreign_copy_is_seen_wherever_nothing_of_ours_lives() {
+    each(|before, event, after, _| {
+        let Event::ForeignFound { pid } = event else {
+            return;
+        };
+        match before.phase {
+            Phase::Stopped { .. }
+            | Phase::Blocked { .. }
+            | Phase::Preparing { .. }
+            | Phase::Backoff { .. } => assert_eq!(after.phase, Phase::Foreign { pid: *pid }),
+            Phase::Spawning { .. }
+            | Phase::Proving { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Foreign { .. } => assert_eq!(after.phase, before.phase),
+        }
+    });
+}
+
+#[test]
 fn a_cause_that_goes_ends_every_wait_also_one_that_is_still_to_come() {
     each(|before, event, after, step| {
         let Event::CauseGone = event else {
