@@ -16,7 +16,8 @@ use std::time::Duration;
 use supervision::ExitStatus;
 use supervision::lifecycle::{PhaseName, Wish};
 use supervision::policy::{ClassRules, FailureClass, RestartPolicy};
-use supervision::why::{self, Account, ReadyBy, Told};
+use supervision::ready::ReadyBy;
+use supervision::why::{self, Account, Told};
 
 /// So many processes that do not die are told of.
 const UNDYING: usize = 3;

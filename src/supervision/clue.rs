@@ -230,7 +230,7 @@ fn in_status(status: ExitStatus) -> Option<Clue> {
         },
         ExitStatus::OutOfMemory { .. } => Some(Clue::new(
             "it used more memory than it may, or the machine had none left",
-            "raise limits.memory, or look with hubcli ls what uses it",
+            "raise its limits.memory if it has one, and look with hubcli ls who uses most",
         )),
         ExitStatus::Unknown => None,
     }

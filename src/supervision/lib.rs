@@ -20,6 +20,7 @@ pub mod order;
 pub mod past;
 pub mod plan;
 pub mod policy;
+pub mod ready;
 pub mod time;
 pub mod why;
 

@@ -7,13 +7,11 @@ use crate::clue::{Clue, clue};
 use crate::lifecycle::{
     BlockReason, Failure, LastFailure, Phase, PhaseName, Rest, StopCause, Then, Wish,
 };
+use crate::ready::ReadyBy;
 use crate::{ExitStatus, hand::Setting};
 use std::time::Duration;
 
-mod ready;
 mod way_out;
-
-pub use ready::ReadyBy;
 
 /// What is known of a plugin at one moment.
 #[derive(Debug, Clone, Copy)]

@@ -9,7 +9,7 @@ mod words;
 
 use super::*;
 use crate::policy::RestartMode;
-use crate::why::ReadyBy;
+use crate::ready::ReadyBy;
 use crate::{ExitStatus, PluginId};
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use super::{
     BlockReason, Bus, Failure, LastFailure, Lifecycle, Phase, ReadyRule, Rest, StopCause,
     StopStage, Then,
 };
-use crate::why::ReadyBy;
+use crate::ready::ReadyBy;
 use crate::{ExitStatus, PluginId, Run};
 use std::time::Duration;
 

@@ -230,7 +230,7 @@ fn signals_say_who_most_likely_sent_them() {
             }),
             &["listen tcp :502: bind: address already in use"],
             "run 7 was killed by the kernel for lack of memory (64 MiB used of 64 MiB allowed) after 0.2 s: it used more memory than it may, or the machine had none left",
-            "raise limits.memory, or look with hubcli ls what uses it",
+            "raise its limits.memory if it has one, and look with hubcli ls who uses most",
         ),
     ]);
 }

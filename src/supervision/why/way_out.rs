@@ -5,6 +5,7 @@
 use super::{Account, HANGS_AFTER, clue_of};
 use crate::ExitStatus;
 use crate::lifecycle::{BlockReason, Failure, LastFailure, Phase, Rest, Wish};
+use crate::ready::setting;
 use std::time::Duration;
 
 /// What would change it; empty when nothing is to be changed.
@@ -91,17 +92,5 @@ fn way_out(of: &Account<'_>, last: &LastFailure) -> Option<String> {
             setting(id, "limits")
         )),
         Failure::DependencyLost(on) => Some(format!("hubcli why {on}")),
-    }
-}
-
-/// The core's id.
-const CORE: &str = "core";
-
-/// The key of a plugin's setting; those of the core are those of all (spec §4).
-pub(super) fn setting(id: &str, key: &str) -> String {
-    if id == CORE {
-        key.to_owned()
-    } else {
-        format!("plugins.{id}.{key}")
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! Invariant: pure; each way has its words for waiting, for having waited in vain, and for the way out.
 
-use super::way_out::setting;
-
 /// By what a run counts as ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadyBy {
@@ -67,5 +65,17 @@ impl ReadyBy {
                 "logs/{id}.log tells why it does not log in; {slower}; if it does not use the bus, correct {ready}"
             ),
         }
+    }
+}
+
+/// The core's id.
+const CORE: &str = "core";
+
+/// The key of a plugin's setting; those of the core are those of all (spec §4).
+pub(crate) fn setting(id: &str, key: &str) -> String {
+    if id == CORE {
+        key.to_owned()
+    } else {
+        format!("plugins.{id}.{key}")
     }
 }
