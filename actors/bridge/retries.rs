@@ -82,3 +82,49 @@ fn way_out(core: &CoreSetup, error: &ConnectError) -> String {
         (_, other) => other.hint().to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::FileFacts;
+    use bus::client::Endpoint;
+    use std::path::PathBuf;
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn the_way_out_is_a_launchers_and_fits_who_runs_the_core() {
+        let own = CoreSetup::Own(FileFacts {
+            name: "mqttcore".to_owned(),
+            path: PathBuf::from("/hub/bin/mqttcore"),
+            size: 1,
+            modified: SystemTime::UNIX_EPOCH,
+        });
+        let endpoint: Endpoint = "mqtts://hub:8883".parse().unwrap();
+        let login = || ConnectError::Login {
+            endpoint: endpoint.clone(),
+            login: "launcher".to_owned(),
+            refusal: Refusal::BadCredentials,
+        };
+        let silent = ConnectError::NobodyListens {
+            endpoint: endpoint.clone(),
+        };
+        let hangs = ConnectError::Timeout {
+            endpoint: endpoint.clone(),
+            after: Duration::from_secs(10),
+        };
+        assert!(way_out(&own, &silent).starts_with("hubcli why core tells"));
+        assert!(way_out(&own, &hangs).ends_with("hubcli restart core"));
+        assert!(way_out(&own, &login()).starts_with("hubcli restart core"));
+        // What is elsewhere cannot be restarted from here.
+        for error in [&silent, &hangs, &login()] {
+            let way_out = way_out(&CoreSetup::Elsewhere, error);
+            assert!(!way_out.contains("hubcli restart core"), "{way_out}");
+        }
+        let file = PathBuf::from("/hub/certs/caCert.pem");
+        let foreign = ConnectError::ForeignCa {
+            endpoint: endpoint.clone(),
+            file,
+        };
+        assert!(way_out(&own, &foreign).contains("CA was made anew"));
+    }
+}

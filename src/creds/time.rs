@@ -2,6 +2,7 @@
 //!
 //! Invariant: arithmetic saturates, so no date in a file, however strange, can end the program.
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970-01-01T00:00:00Z, negative before. The unit of JWT claims (RFC 7519) and of certificates.
@@ -44,6 +45,16 @@ impl UnixTime {
     }
 }
 
+impl fmt::Display for UnixTime {
+    /// For people, who cannot count seconds: `2026-11-25T03:12:44Z`; as a number beyond all years.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_second(self.0) {
+            Ok(time) => write!(f, "{time}"),
+            Err(_) => write!(f, "Unix time {}", self.0),
+        }
+    }
+}
+
 impl From<SystemTime> for UnixTime {
     fn from(moment: SystemTime) -> Self {
         match moment.duration_since(UNIX_EPOCH) {
@@ -71,6 +82,14 @@ fn seconds(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_read_a_date() {
+        assert_eq!(UnixTime(0).to_string(), "1970-01-01T00:00:00Z");
+        assert_eq!(UnixTime(1_795_576_364).to_string(), "2026-11-25T03:12:44Z");
+        let beyond = UnixTime(i64::MAX).to_string();
+        assert_eq!(beyond, format!("Unix time {}", i64::MAX));
+    }
 
     #[test]
     fn the_ends_of_time_saturate() {

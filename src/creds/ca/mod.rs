@@ -59,7 +59,7 @@ pub enum CaError {
         path: PathBuf,
     },
     /// Its time is over.
-    #[error("{path} has expired, at Unix time {}; check the clock of this machine; {NEW_CA}", at.0)]
+    #[error("{path} has expired, at {at}; check the clock of this machine; {NEW_CA}")]
     Expired {
         /// The file.
         path: PathBuf,

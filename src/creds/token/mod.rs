@@ -134,7 +134,7 @@ pub enum TokenError {
     #[error("it was issued by another hub, or before the hub got a new key")]
     OtherHub,
     /// `exp` has come.
-    #[error("it expired at Unix time {at}")]
+    #[error("it expired at {}", crate::UnixTime(*at))]
     Expired {
         /// When, Unix seconds.
         at: i64,
