@@ -190,10 +190,9 @@ impl RootState {
                     return Ok(());
                 };
                 let args = (seat, hub);
-                Actor::spawn_linked(None, PluginActor, args, above)
-                    .await?
-                    .0
-                    .get_cell()
+                let (actor, _) = Actor::spawn_linked(None, PluginActor, args, above).await?;
+                self.hub.roster.has_served();
+                actor.get_cell()
             }
         };
         self.actors.insert(cell.get_id(), (part, cell));

@@ -23,6 +23,9 @@ use supervision::lifecycle::StopCause;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+/// A file that is there has its seat within this time.
+const SEATED_WITHIN: Duration = Duration::from_secs(2);
+
 /// An order that takes longer is answered with the present state; the whole reply has 8 s (spec §8).
 pub const PATIENCE: Duration = Duration::from_secs(7);
 
@@ -95,7 +98,7 @@ pub async fn serve(hub: &Arc<Hub>, request: Request, caller: &Caller) -> Result<
     match request {
         Request::List(args) => Ok(Reply::List(list(hub, args.only_running)).into()),
         Request::GetPlugin(args) => {
-            let told = explained(hub, &args.name)?;
+            let told = explained(hub, &args.name).await?;
             Ok(Reply::Plugin(Box::new(told)).into())
         }
         Request::StartPlugin(_)
@@ -117,15 +120,15 @@ pub async fn serve(hub: &Arc<Hub>, request: Request, caller: &Caller) -> Result<
         Request::StartAllPlugins => start_all(hub, by).await,
         Request::StopAllPlugins(args) => Ok(stop_all(hub, args.including_core, by).await),
         Request::EnablePlugin(args) | Request::DisablePlugin(args) if args.default => {
-            let seat = known(hub, &args.name)?;
+            let seat = known(hub, &args.name).await?;
             set(hub, &seat, None, by).await
         }
         Request::EnablePlugin(args) => {
-            let seat = known(hub, &args.name)?;
+            let seat = known(hub, &args.name).await?;
             set(hub, &seat, Some(Setting::Enabled), by).await
         }
         Request::DisablePlugin(args) => {
-            let seat = known(hub, &args.name)?;
+            let seat = known(hub, &args.name).await?;
             set(hub, &seat, Some(Setting::Disabled), by).await
         }
         Request::Reload(args) => reload_for(hub, args.dry_run, by).await,
@@ -133,7 +136,7 @@ pub async fn serve(hub: &Arc<Hub>, request: Request, caller: &Caller) -> Result<
 }
 
 /// Everything known of one, the launcher and files that are no plugins included.
-fn explained(hub: &Hub, name: &str) -> Result<GetPluginReply, String> {
+async fn explained(hub: &Hub, name: &str) -> Result<GetPluginReply, String> {
     if name == LAUNCHER || name == hub.node.client_id {
         return Ok(account::launcher(hub));
     }
@@ -142,7 +145,7 @@ fn explained(hub: &Hub, name: &str) -> Result<GetPluginReply, String> {
     {
         return Ok(account::refused(hub, &file));
     }
-    Ok(account::everything(hub, &*known(hub, name)?))
+    Ok(account::everything(hub, &*known(hub, name).await?))
 }
 
 fn refused(hub: &Hub, name: &str) -> Option<Refused> {
@@ -173,7 +176,7 @@ fn list(hub: &Hub, only_running: bool) -> ListReply {
     }
 }
 
-fn known(hub: &Hub, name: &str) -> Result<Arc<Seat>, String> {
+async fn known(hub: &Hub, name: &str) -> Result<Arc<Seat>, String> {
     if let Some(seat) = hub.roster.find(name) {
         return Ok(seat);
     }
@@ -183,8 +186,21 @@ fn known(hub: &Hub, name: &str) -> Result<Arc<Seat>, String> {
             echoed(name),
             refused.reason
         )),
-        None => Err(not_found(name)),
+        None => coming(hub, name).await.ok_or_else(|| not_found(name)),
     }
+}
+
+/// The seat of a file that was put there a moment ago: the catalog lets the folder become quiet first, and whoever installs
+/// a plugin starts it at once.
+async fn coming(hub: &Hub, name: &str) -> Option<Arc<Seat>> {
+    let id = PluginId::new(name).ok()?;
+    let scan = hub.inventory.scan().await.ok()?;
+    if !scan.plugins.contains_key(&id) {
+        return None;
+    }
+    tokio::time::timeout(SEATED_WITHIN, hub.roster.served(&id))
+        .await
+        .ok()
 }
 
 async fn start(
@@ -193,7 +209,7 @@ async fn start(
     order: Order,
     caller: &Caller,
 ) -> Result<Served, String> {
-    let seat = known(hub, name)?;
+    let seat = known(hub, name).await?;
     if order == Order::Restart && is_cut_off(&seat, caller) {
         return Ok(after_reply(hub, &seat, order, &caller.by));
     }
@@ -210,7 +226,7 @@ fn is_cut_off(seat: &Seat, caller: &Caller) -> bool {
 
 /// Up, but not enabled.
 async fn start_once(hub: &Arc<Hub>, name: &str, by: &str) -> Result<Served, String> {
-    let seat = known(hub, name)?;
+    let seat = known(hub, name).await?;
     let ordered = send_order(&seat, Order::Start, by);
     let view = outcome(&seat, ordered, Instant::now() + PATIENCE).await?;
     Ok(info_reply(hub, &view))
@@ -231,7 +247,7 @@ async fn reload_for(hub: &Arc<Hub>, dry_run: bool, by: &str) -> Result<Served, S
 }
 
 async fn stop(hub: &Arc<Hub>, name: &str, caller: &Caller) -> Result<Served, String> {
-    let seat = known(hub, name)?;
+    let seat = known(hub, name).await?;
     let order = Order::Stop(StopCause::ByHand);
     if is_cut_off(&seat, caller) {
         return Ok(after_reply(hub, &seat, order, &caller.by));

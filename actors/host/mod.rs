@@ -252,7 +252,8 @@ impl Inner {
         let ear = told::Ear::open(
             &launch.plan.teller,
             &self.config.notify,
-            &marker.to_string(),
+            // The path of a socket has at most 107 bytes, and an id may have 64.
+            marker.random_part(),
         );
         let ear = ear.map_err(SpawnFailure::Failed)?;
         let log = self.plane.open(OpenRun {

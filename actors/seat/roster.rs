@@ -14,7 +14,7 @@ use tokio::sync::watch;
 pub struct Roster {
     seats: RwLock<BTreeMap<PluginId, Arc<Seat>>>,
     refused: RwLock<Arc<Vec<Refused>>>,
-    /// Marked when a seat came or went.
+    /// Marked when a seat came or went, or got its first actor.
     changes: watch::Sender<()>,
 }
 
@@ -88,6 +88,26 @@ impl Roster {
             // The sender is ours, so it lives as long as this borrow.
             let _ = news.changed().await;
         }
+    }
+
+    /// Waits until there is a seat of this id, and an actor that takes orders for it.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn served(&self, id: &PluginId) -> Arc<Seat> {
+        let mut news = self.changes();
+        loop {
+            if let Some(seat) = self.get(id).filter(|seat| seat.actor().is_some()) {
+                return seat;
+            }
+            // The sender is ours, so it lives as long as this borrow.
+            let _ = news.changed().await;
+        }
+    }
+
+    /// An actor was started for a seat.
+    pub(crate) fn has_served(&self) {
+        self.changes.send_replace(());
     }
 
     pub(crate) fn remove(&self, id: &PluginId) -> Option<Arc<Seat>> {

@@ -27,6 +27,10 @@ const SERVERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 /// The longest client id, in characters; as that of a plugin's.
 const MAX_CLIENT_ID: usize = supervision::ids::MAX_ID_CHARS;
 
+/// The longest path of a run folder, in bytes: that of a socket has at most 107 (unix(7)), and the longest name of one is
+/// `/notify/` with 16 digits.
+const LONGEST_RUN: usize = 107 - 24;
+
 /// Client ids that are other accounts of the hub.
 const OTHER_ACCOUNTS: [&str; 3] = ["admin", "auth", "core"];
 
@@ -295,6 +299,22 @@ impl Folders {
         Err(PathError::HomeRefused {
             home: self.home.clone(),
             example,
+        })
+    }
+
+    /// Decides whether sockets can be made in the run folder.
+    ///
+    /// # Errors
+    /// When its path is too long for them.
+    pub fn accept_run(&self) -> Result<(), PathError> {
+        let length = self.run.as_os_str().len();
+        if length <= LONGEST_RUN {
+            return Ok(());
+        }
+        Err(PathError::TooLong {
+            run: self.run.clone(),
+            length,
+            most: LONGEST_RUN,
         })
     }
 

@@ -62,6 +62,12 @@ impl Marker {
         &self.text
     }
 
+    /// What tells it apart from all others, alone: for names that must be short.
+    #[must_use]
+    pub fn random_part(&self) -> &str {
+        self.text.rsplit('.').next().unwrap_or_default()
+    }
+
     /// Whose run it is.
     #[must_use]
     pub fn id(&self) -> &PluginId {

@@ -163,3 +163,14 @@ fn a_plugin_added_later_is_found_and_one_that_is_removed_vanishes() {
     });
     hub.down();
 }
+
+#[test]
+fn a_plugin_is_started_right_after_it_was_installed() {
+    let hub = Home::new(CORE).up();
+    for name in ["first", "second", "third"] {
+        hub.home.plugin(name, "exec sleep 1000");
+        hub.ok(&["start", name]);
+    }
+    assert_eq!(hub.hubcli(&["start", "fourth"]).status.code(), Some(1));
+    hub.down();
+}

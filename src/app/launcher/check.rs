@@ -66,7 +66,11 @@ impl Findings {
 #[must_use]
 pub fn check(folders: &Folders, settings: &Settings) -> Findings {
     let mut findings = Findings::default();
-    for accepted in [folders.accept_home(), folders.accept_config()] {
+    for accepted in [
+        folders.accept_home(),
+        folders.accept_config(),
+        folders.accept_run(),
+    ] {
         if let Err(error) = accepted {
             findings.problem(&error);
         }
@@ -447,6 +451,16 @@ mod tests {
             problems.contains("'http://x' is no address of a hub"),
             "{problems}"
         );
+    }
+
+    #[test]
+    fn a_home_too_deep_for_sockets_is_told() {
+        let home = home();
+        home.program("bin/mqttcore");
+        let mut folders = home.folders.clone();
+        folders.run = home.temp.path().join("x".repeat(100));
+        let problems = check(&folders, &Settings::default()).problems.join("\n");
+        assert!(problems.contains("at most 83 leave room"), "{problems}");
     }
 
     #[test]

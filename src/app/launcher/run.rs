@@ -192,6 +192,10 @@ fn supervise(
     for word in &settings.ignored {
         tracing::warn!("'{word}' is no option and is ignored");
     }
+    if let Err(error) = folders.accept_run() {
+        // What needs no socket works all the same.
+        tracing::error!("{error}");
+    }
     match &chosen.trouble {
         Some(trouble) => tracing::error!("the configuration does not load:\n{}", trouble.problems),
         None => {

@@ -81,6 +81,18 @@ pub enum PathError {
         /// Which.
         path: PathBuf,
     },
+    /// Sockets cannot be made there.
+    #[error(
+        "the sockets of the hub cannot be in {run:?}: its path has {length} bytes, and at most {most} leave room for their names; move the hub to a folder with a shorter path"
+    )]
+    TooLong {
+        /// The folder of the sockets.
+        run: PathBuf,
+        /// Of its path, in bytes.
+        length: usize,
+        /// How many it may have.
+        most: usize,
+    },
     /// The private folder is another's.
     #[error(
         "{path:?} belongs to user {owner}, but must belong to the launcher's user; give it to that user or remove it"
