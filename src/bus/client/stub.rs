@@ -56,6 +56,8 @@ pub(super) enum Packet {
     PubAck {
         id: u16,
     },
+    /// Sent when there was nothing else to send for a keep-alive.
+    Ping,
     Disconnect,
     Closed,
 }
@@ -143,6 +145,7 @@ impl Peer {
                 Packet::PubAck { .. } => {}
                 other @ (Packet::Connect { .. }
                 | Packet::Subscribe { .. }
+                | Packet::Ping
                 | Packet::Disconnect
                 | Packet::Closed) => panic!("{other:?} instead of PUBLISH"),
             }
@@ -218,6 +221,7 @@ fn parse(first: u8, body: &[u8]) -> Packet {
             assert!(body.0.is_empty(), "more than one filter");
             packet
         }
+        12 => Packet::Ping,
         14 => Packet::Disconnect,
         other => panic!("packet type {other}"),
     }
