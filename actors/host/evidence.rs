@@ -175,12 +175,13 @@ fn write_part<T>(
         Err(error) => return writeln!(out, " {title}: cannot be read: {error}"),
     };
     writeln!(out, " {title}")?;
-    for line in found.iter().filter_map(line).take(LINES) {
+    let mut lines = found.iter().filter_map(line);
+    for line in lines.by_ref().take(LINES) {
         writeln!(out, "  {line}")?;
     }
-    match found.len() {
-        more if more > LINES => writeln!(out, "  of {more}"),
-        _ => Ok(()),
+    match lines.count() {
+        0 => Ok(()),
+        more => writeln!(out, "  and {more} more"),
     }
 }
 
@@ -247,6 +248,19 @@ mod tests {
             members: vec![os::usage::own().unwrap(), gone],
             tail: vec!["all\u{1b}[2J is well".to_owned()],
         }
+    }
+
+    #[test]
+    fn a_long_list_is_cut_and_what_is_left_out_is_counted() {
+        let shown = |found: Vec<u32>| {
+            let mut out = String::new();
+            let odd = |n: &u32| (n % 2 == 1).then(|| n.to_string());
+            write_part(&mut out, "odd", Ok(found), odd).unwrap();
+            out
+        };
+        assert_eq!(shown((0..40).collect()).lines().count(), 1 + LINES);
+        let long = shown((0..46).collect());
+        assert!(long.ends_with("\n  39\n  and 3 more\n"), "{long}");
     }
 
     #[test]
