@@ -1,6 +1,8 @@
 //! What a process uses.
 
 use anyhow::{Context, Result};
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 
 /// Mebibytes of a process (proportional set size).
@@ -11,29 +13,51 @@ pub fn pss(pid: i32) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// What all threads of a process have used so far.
+/// What a process has used in a time.
 pub struct Used {
     /// Seconds of processor time.
     pub processor: f64,
-    /// How often one slept, and so was woken.
+    /// How often a thread slept, and so was woken.
     pub sleeps: f64,
 }
 
-/// Of all threads, those that have ended left out.
-pub fn used(pid: i32) -> Result<Used> {
-    let mut used = Used {
-        processor: 0.0,
-        sleeps: 0.0,
-    };
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let folder = thread?.path();
-        let times = fs::read_to_string(folder.join("schedstat"))?;
-        let ns: f64 = times.split(' ').next().unwrap_or_default().parse()?;
-        used.processor += ns / 1e9;
-        let status = fs::read_to_string(folder.join("status"))?;
-        used.sleeps += field(&status, "voluntary_ctxt_switches:").context("no switches")?;
+/// What each thread of a process has used so far: processor time, sleeps.
+pub struct Threads(HashMap<OsString, (f64, f64)>);
+
+impl Threads {
+    /// Looks at all of a process.
+    pub fn of(pid: i32) -> Result<Threads> {
+        let mut threads = HashMap::new();
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let thread = thread?;
+            let folder = thread.path();
+            // It may end at any time.
+            let Ok(times) = fs::read_to_string(folder.join("schedstat")) else {
+                continue;
+            };
+            let Ok(status) = fs::read_to_string(folder.join("status")) else {
+                continue;
+            };
+            let ns: f64 = times.split(' ').next().unwrap_or_default().parse()?;
+            let sleeps = field(&status, "voluntary_ctxt_switches:").context("no switches")?;
+            threads.insert(thread.file_name(), (ns / 1e9, sleeps));
+        }
+        Ok(Threads(threads))
     }
-    Ok(used)
+
+    /// What was used since an earlier look; of threads that have ended meanwhile nothing is known.
+    pub fn since(&self, earlier: &Threads) -> Used {
+        let mut used = Used {
+            processor: 0.0,
+            sleeps: 0.0,
+        };
+        for (thread, (processor, sleeps)) in &self.0 {
+            let before = earlier.0.get(thread).copied().unwrap_or_default();
+            used.processor += processor - before.0;
+            used.sleeps += sleeps - before.1;
+        }
+        used
+    }
 }
 
 /// A number of a `/proc` file.

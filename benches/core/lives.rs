@@ -4,7 +4,7 @@ use crate::brokers::{Broker, Brokers, Maker};
 use crate::clock;
 use crate::crowd::Crowd;
 use crate::report::{Goal, Pairs, Report, Row, median, say};
-use crate::usage::{Used, pss, used};
+use crate::usage::{Threads, Used, pss};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -68,14 +68,17 @@ pub fn idle(brokers: &Brokers, size: usize, seconds: u64, report: &mut Report) -
         Crowd::gather(brokers, Maker::Mosquitto, size)?,
     ];
     clock::rest(2 * SETTLE)?;
-    let look = |broker: &Broker| used(broker.pid()?);
+    let look = |broker: &Broker| Threads::of(broker.pid()?);
     let before = [look(&ours)?, look(&theirs)?];
     let begun = clock::now()?;
     clock::rest(Duration::from_secs(seconds))?;
     let time = clock::ms(begun, clock::now()?) / 1000.0;
-    let after = [look(&ours)?, look(&theirs)?];
+    let used = [
+        look(&ours)?.since(&before[0]),
+        look(&theirs)?.since(&before[1]),
+    ];
     let mut add = |what: &str, unit, of: fn(&Used) -> f64| {
-        let [ours, theirs] = [0, 1].map(|at| (of(&after[at]) - of(&before[at])) / time);
+        let [ours, theirs] = [0, 1].map(|at| of(&used[at]) / time);
         report.add(Row {
             measure: format!("idle with {size} clients: {what}"),
             unit,

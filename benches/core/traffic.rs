@@ -5,7 +5,7 @@ use crate::client::{Client, Login};
 use crate::clock;
 use crate::placing::{Held, Processors};
 use crate::report::{Goal, Pairs, Report, Row, median, quantile};
-use crate::usage::used;
+use crate::usage::Threads;
 use crate::wire::{Message, Packet};
 use anyhow::{Context, Result};
 use std::time::Duration;
@@ -70,14 +70,14 @@ impl Talk {
 
     /// Microseconds of each call, and of the broker's processor a call.
     async fn calls(&mut self, calls: usize, window: usize) -> Result<(Vec<f64>, f64)> {
-        let before = used(self.pid)?;
+        let before = Threads::of(self.pid)?;
         let times = tokio::select! {
             biased;
             times = ask(&mut self.asker, calls, window) => times?,
             answered = answer(&mut self.answerer) => return Err(answered),
         };
-        let after = used(self.pid)?;
-        let processor = (after.processor - before.processor) * 1e6;
+        let used = Threads::of(self.pid)?.since(&before);
+        let processor = used.processor * 1e6;
         Ok((times, processor / number(calls)))
     }
 

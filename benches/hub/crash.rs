@@ -7,7 +7,7 @@ use crate::home::{Home, Hub, Settings};
 use crate::list;
 use crate::report::{Goal, Report, Row, median, quantile, say};
 use crate::stamps::{Program, Stamps};
-use crate::usage::used;
+use crate::usage::Threads;
 use anyhow::{Context, Result};
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ const BY_DEFAULT: Settings<'static> = Settings { hub: "", ..AT_ONCE };
 
 /// One of these is asked at a time, with so long a pause.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The default delays grow, so the time that is looked at is part of what is measured: seven starts of each fall into it.
+const BACKOFF_SECONDS: u64 = 60;
 
 /// Of the kernel's tables, on all machines of today.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -115,7 +118,8 @@ pub fn at_once(
 }
 
 /// With the default delays, from the first start of all on.
-pub fn by_default(size: usize, program: &Program, seconds: u64, report: &mut Report) -> Result<()> {
+pub fn by_default(size: usize, program: &Program, report: &mut Report) -> Result<()> {
+    let seconds = BACKOFF_SECONDS;
     say(&format!(
         "{size} plugins that end at once, by default: for {seconds} s"
     ));
@@ -130,7 +134,7 @@ pub fn by_default(size: usize, program: &Program, seconds: u64, report: &mut Rep
     hub.stop_without_stamps()?;
     let hub = home.launch()?;
     home.stamps().wait_for(size)?;
-    let asked = list::ask_for(&hub, Duration::from_secs(seconds), PAUSE)?;
+    let asked = list::ask_for(&hub, Duration::from_secs(seconds / 3), PAUSE)?;
     let quiet = quiet(&hub)?;
     hub.stop_without_stamps()?;
     let label = format!("crash loop of {size}, default backoff");
@@ -156,7 +160,11 @@ pub fn by_default(size: usize, program: &Program, seconds: u64, report: &mut Rep
 fn watch(hub: &Hub<'_>, act: impl FnOnce() -> Result<list::Asked>) -> Result<Watched> {
     let (launcher, core) = (hub.pid()?, hub.core_pid()?);
     let stamps: &Stamps = hub.home.stamps();
-    let before = (used(launcher)?, used(core)?, stamps.read()?.len());
+    let before = (
+        Threads::of(launcher)?,
+        Threads::of(core)?,
+        stamps.read()?.len(),
+    );
     let waited_for = with_children(launcher)?;
     let begun = clock::now()?;
     let asked = act()?;
@@ -165,9 +173,9 @@ fn watch(hub: &Hub<'_>, act: impl FnOnce() -> Result<list::Asked>) -> Result<Wat
     Ok(Watched {
         starts: f64::from(u32::try_from(starts)?),
         seconds,
-        launcher: used(launcher)?.processor - before.0.processor,
+        launcher: Threads::of(launcher)?.since(&before.0).processor,
         with_children: with_children(launcher)? - waited_for,
-        core: used(core)?.processor - before.1.processor,
+        core: Threads::of(core)?.since(&before.1).processor,
         asked,
     })
 }

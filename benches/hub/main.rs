@@ -50,8 +50,6 @@ struct Rounds {
     idle: u64,
     /// Hubs whose plugins end at once, and for how many seconds each.
     crashing: (usize, u64),
-    /// Seconds of those with the default backoff.
-    backoff: u64,
 }
 
 const FULL: Rounds = Rounds {
@@ -62,7 +60,6 @@ const FULL: Rounds = Rounds {
     commands: 100,
     idle: 30,
     crashing: (3, 10),
-    backoff: 60,
 };
 
 const QUICK: Rounds = Rounds {
@@ -73,7 +70,6 @@ const QUICK: Rounds = Rounds {
     commands: 20,
     idle: 10,
     crashing: (1, 5),
-    backoff: 20,
 };
 
 /// What the table does not say itself.
@@ -225,11 +221,9 @@ impl Bench<'_> {
         if !self.wanted.wants("crash-loop") {
             return Ok(());
         }
-        let Rounds {
-            crashing, backoff, ..
-        } = self.rounds;
-        crash::at_once(USUAL, &self.program, *crashing, &mut self.report)?;
-        crash::by_default(USUAL, &self.program, *backoff, &mut self.report)
+        let crashing = self.rounds.crashing;
+        crash::at_once(USUAL, &self.program, crashing, &mut self.report)?;
+        crash::by_default(USUAL, &self.program, &mut self.report)
     }
 
     /// A home whose credentials are made.

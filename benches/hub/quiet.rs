@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::home::Hub;
 use crate::report::{Goal, Report, Row, median};
-use crate::usage::{self, Used, used};
+use crate::usage::{self, Threads};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -66,20 +66,20 @@ pub fn idle(
 ) -> Result<()> {
     let parts = [("launcher", hub.pid()?), ("core", hub.core_pid()?)];
     let size = hub.home.size();
-    let before: Vec<Used> = parts
+    let before: Vec<Threads> = parts
         .iter()
-        .map(|(_, pid)| used(*pid))
+        .map(|(_, pid)| Threads::of(*pid))
         .collect::<Result<_>>()?;
     let begun = clock::now()?;
     clock::rest(Duration::from_secs(seconds))?;
     let time = clock::ms(begun, clock::now()?) / 1000.0;
     for ((name, pid), before) in parts.iter().zip(before) {
-        let after = used(*pid)?;
+        let used = Threads::of(*pid)?.since(&before);
         let is_ours = *name == "launcher";
         report.add(Row {
             measure: format!("idle with {size}{label}: {name}, of one processor"),
             unit: "%",
-            ours: (after.processor - before.processor) / time * 100.0,
+            ours: used.processor / time * 100.0,
             bare: None,
             goal: if is_ours {
                 bounds.processor
@@ -90,7 +90,7 @@ pub fn idle(
         report.add(Row {
             measure: format!("idle with {size}{label}: {name}, wake-ups"),
             unit: "/s",
-            ours: (after.sleeps - before.sleeps) / time,
+            ours: used.sleeps / time,
             bare: None,
             goal: if is_ours { bounds.wake_ups } else { Goal::None },
         });

@@ -19,6 +19,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+/// How many packets go out in one write, when so many wait.
+const BATCH: usize = 16;
+
 /// A stream to a place, checked as far as it can be before TLS.
 pub(super) enum Stream {
     Unix(UnixStream),
@@ -140,6 +143,8 @@ pub(super) fn mqtt_options(
     mqtt.set_request_problem_info(Some(0));
     // Without a bound the library scans a table of 65,535 entries when idle.
     mqtt.set_outgoing_inflight_upper_limit(100);
+    // What waits goes out together: a start tells two events and an end two more.
+    mqtt.set_max_request_batch(BATCH);
     // The whole attempt has a bound of its own.
     mqtt.set_connect_timeout(options.attempt_timeout);
     let once = Mutex::new(Some(stream));
