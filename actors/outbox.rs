@@ -59,7 +59,11 @@ impl Outbox {
             Some((_, Some(_))) if full => {}
             Some((_, Some(_))) | None => return None,
         }
-        self.held.pop_front().map(|(happening, _)| happening)
+        let next = self.held.pop_front();
+        if self.held.is_empty() {
+            self.held = VecDeque::new();
+        }
+        next.map(|(happening, _)| happening)
     }
 }
 

@@ -51,22 +51,23 @@ impl Watch {
         changed: impl Fn(&[PathBuf]) + Send + Sync + 'static,
     ) -> Result<Box<dyn Send>, String> {
         let folders = this.folders.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        let hear = move |event: notify::Result<Event>| {
             if matters(event.as_ref(), &folders) {
                 changed(event.as_ref().map_or(&[], |event| &event.paths));
             }
-        })
-        .map_err(|error| {
-            let folders: Vec<String> = this
-                .folders
-                .iter()
-                .map(|folder| folder.display().to_string())
-                .collect();
-            format!(
-                "cannot watch {}: {error}; changes are seen later",
-                folders.join(" and ")
-            )
-        })?;
+        };
+        let watcher =
+            os::without_signals(|| notify::recommended_watcher(hear)).map_err(|error| {
+                let folders: Vec<String> = this
+                    .folders
+                    .iter()
+                    .map(|folder| folder.display().to_string())
+                    .collect();
+                format!(
+                    "cannot watch {}: {error}; changes are seen later",
+                    folders.join(" and ")
+                )
+            })?;
         *this.lock() = Some(Active {
             watcher,
             watched: BTreeMap::new(),

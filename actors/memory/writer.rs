@@ -84,10 +84,10 @@ impl<R: Record> Writer<R> {
             linger,
         });
         let thread = shared.clone();
-        std::thread::Builder::new()
+        let builder = std::thread::Builder::new()
             .name(format!("keep-{name}"))
-            .stack_size(STACK_BYTES)
-            .spawn(move || thread.run(journal))?;
+            .stack_size(STACK_BYTES);
+        os::without_signals(|| builder.spawn(move || thread.run(journal)))?;
         Ok((Writer { shared }, notices))
     }
 

@@ -22,6 +22,7 @@ use crate::ports::{Clock, FileFacts, Kind, Look, Ports, Preparation};
 use crate::seat::{Posted, Seat};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use requires::{Missing, Requirements};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use supervision::lifecycle::{Answer, Denial, Effect, Event, Phase, Wish, already_exists};
 use supervision::past::Fault;
@@ -124,7 +125,8 @@ impl Actor for PluginActor {
             PluginMessage::Obey { order, by, reply } => state.obey(order, &by, reply),
             PluginMessage::Look => {}
             PluginMessage::Wake => {
-                state.timer.due = None;
+                // With its task, which keeps its memory as long as somebody can end it.
+                state.timer = Timer::default();
                 state.apply(Event::Tick);
             }
             PluginMessage::Sampled(round, run, usage) => state.sampled(round, run, usage),
@@ -373,8 +375,13 @@ impl PluginState {
             let next = self.seat.state().todo.pop_front();
             match next {
                 Some(effect) => self.perform(effect),
-                None => return,
+                None => break,
             }
+        }
+        // A plugin that runs has nothing to do for days, and there may be thousands.
+        let mut state = self.seat.state();
+        if state.todo.is_empty() {
+            state.todo = VecDeque::new();
         }
     }
 

@@ -354,7 +354,13 @@ impl Seat {
     }
 
     pub(crate) fn take_posted(&self) -> Option<Posted> {
-        lock(&self.posted).pop_front()
+        let mut posted = lock(&self.posted);
+        let next = posted.pop_front();
+        if next.is_none() {
+            // Most of the time there is nothing, for each of all plugins.
+            *posted = VecDeque::new();
+        }
+        next
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, SeatState> {

@@ -58,7 +58,7 @@ pub use host::{Host, HostConfig};
 pub use marker::{HOME_VARIABLE, Marker, RUN_VARIABLE};
 pub use member::Member;
 pub use process::Process;
-pub use settle::{SetupError, settle};
+pub use settle::{SetupError, keep_signals_away, settle, without_signals};
 pub use spawn_error::SpawnError;
 pub use spec::{Output, SpawnSpec};
 pub use tree::{Delivered, SignalError};

@@ -74,6 +74,37 @@ pub(crate) fn block_signals() -> Result<(), SetupError> {
         .map_err(|errno| SetupError::Mask(errno.into()))
 }
 
+/// Does something whose new threads are to have no signals: one that is woken by the signal of an ended child has nothing
+/// to do but to wake the main thread. What is signalled meanwhile goes to other threads, or waits until this is done.
+pub fn without_signals<T>(act: impl FnOnce() -> T) -> T {
+    let _mask = Mask::blocked();
+    act()
+}
+
+/// What a thread does from its start on that is to have no signals.
+pub fn keep_signals_away() {
+    // It fails for no mask that there is; and a thread with signals is one that is woken more often.
+    let _ = block_signals();
+}
+
+/// The signal mask as it was, put back when this is dropped.
+struct Mask(Option<SigSet>);
+
+impl Mask {
+    fn blocked() -> Mask {
+        Mask(SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).ok())
+    }
+}
+
+impl Drop for Mask {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // It was in force before.
+            let _ = before.thread_set_mask();
+        }
+    }
+}
+
 /// Empties the signal mask of the calling thread, and so of those it starts.
 pub(crate) fn clear_mask() -> Result<(), SetupError> {
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
@@ -177,5 +208,23 @@ mod tests {
             .await;
         // It did go to its end, and was not merely told that it is no helper.
         assert!(home.join("out").exists());
+    }
+
+    #[test]
+    fn threads_started_without_signals_have_none() {
+        let before = SigSet::thread_get_mask().unwrap();
+        let of_new = || {
+            let thread = std::thread::spawn(|| SigSet::thread_get_mask().unwrap());
+            thread.join().unwrap()
+        };
+        let blocked = without_signals(of_new);
+        for signal in [
+            nix::sys::signal::Signal::SIGCHLD,
+            nix::sys::signal::Signal::SIGTERM,
+        ] {
+            assert!(blocked.contains(signal));
+        }
+        assert_eq!(SigSet::thread_get_mask().unwrap(), before);
+        assert_eq!(of_new(), before);
     }
 }

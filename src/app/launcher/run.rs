@@ -27,8 +27,12 @@ const LOGS_PATIENCE: Duration = Duration::from_secs(2);
 /// A file that was written for so long was left behind by a writer that is gone.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
-/// So long after everything was told to start most of it has.
-const AFTER_START: Duration = Duration::from_secs(1);
+/// Pauses after everything was told to start: after the first most of it has, after the others so have a thousand.
+const AFTER_START: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(9),
+    Duration::from_secs(50),
+];
 
 /// Runs the launcher with these arguments (`argv[0]` included) and this environment.
 ///
@@ -133,6 +137,7 @@ fn try_start(settings: &Settings, folders: &Folders) -> Result<ExitCode, Failure
     os::settle()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_start(os::keep_signals_away)
         .build()
         .context("cannot start the runtime")?;
     // First of all, so that whoever asks for the end while all is being put together is not overheard.
@@ -145,8 +150,10 @@ fn try_start(settings: &Settings, folders: &Folders) -> Result<ExitCode, Failure
     folders.create()?;
     let lock = Lock::take(&folders.run_private().join("lock"))?;
     sweep_certs(folders);
-    let plane = logs::Plane::start(logs::PlaneConfig {
-        folder: folders.logs.clone(),
+    let plane = os::without_signals(|| {
+        logs::Plane::start(logs::PlaneConfig {
+            folder: folders.logs.clone(),
+        })
     })?;
     let code = supervise(settings, folders, &plane, &runtime, signals);
     // The process ends. Taking a thousand actors apart would take longer than stopping their plugins, and blocking work
@@ -225,10 +232,12 @@ async fn let_go_of_start(mut stages: watch::Receiver<Stage>) {
     if up.await.is_err() {
         return;
     }
-    tokio::time::sleep(AFTER_START).await;
-    let done = tokio::task::spawn_blocking(os::memory::let_go_of_start).await;
-    if let Ok(Err(error)) = done {
-        tracing::debug!("what the start needed stays in memory: {error}");
+    for pause in AFTER_START {
+        tokio::time::sleep(pause).await;
+        let done = tokio::task::spawn_blocking(os::memory::let_go_of_start).await;
+        if let Ok(Err(error)) = done {
+            tracing::debug!("what the start needed stays in memory: {error}");
+        }
     }
 }
 
