@@ -4,8 +4,7 @@
 //! watched too and who looks at a folder has [`Watch::refresh`] see whether the watched one is still the one of that name;
 //! opening a file, which a start does, is no change.
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use os::folders::{Depth, Folders};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,7 @@ pub(crate) struct Watch {
 }
 
 struct Active {
-    watcher: RecommendedWatcher,
+    watcher: Folders,
     /// What is watched, with the folder it was when the watch began.
     watched: BTreeMap<PathBuf, Identity>,
 }
@@ -51,23 +50,22 @@ impl Watch {
         changed: impl Fn(&[PathBuf]) + Send + Sync + 'static,
     ) -> Result<Box<dyn Send>, String> {
         let folders = this.folders.clone();
-        let hear = move |event: notify::Result<Event>| {
-            if matters(event.as_ref(), &folders) {
-                changed(event.as_ref().map_or(&[], |event| &event.paths));
+        let hear = move |paths: &[PathBuf]| {
+            if matters(paths, &folders) {
+                changed(paths);
             }
         };
-        let watcher =
-            os::without_signals(|| notify::recommended_watcher(hear)).map_err(|error| {
-                let folders: Vec<String> = this
-                    .folders
-                    .iter()
-                    .map(|folder| folder.display().to_string())
-                    .collect();
-                format!(
-                    "cannot watch {}: {error}; changes are seen later",
-                    folders.join(" and ")
-                )
-            })?;
+        let watcher = Folders::watcher(hear).map_err(|error| {
+            let folders: Vec<String> = this
+                .folders
+                .iter()
+                .map(|folder| folder.display().to_string())
+                .collect();
+            format!(
+                "cannot watch {}: {error}; changes are seen later",
+                folders.join(" and ")
+            )
+        })?;
         *this.lock() = Some(Active {
             watcher,
             watched: BTreeMap::new(),
@@ -90,8 +88,10 @@ impl Watch {
             return Vec::new();
         };
         let parents = self.folders.iter().filter_map(|folder| folder.parent());
-        let all = self.folders.iter().map(PathBuf::as_path).chain(parents);
-        all.filter_map(|folder| active.watch(folder).err())
+        let parents = parents.map(|parent| (parent, Depth::Names));
+        let folders = self.folders.iter().map(PathBuf::as_path);
+        let all = folders.map(|folder| (folder, Depth::Files)).chain(parents);
+        all.filter_map(|(folder, depth)| active.watch(folder, depth).err())
             .collect()
     }
 
@@ -101,7 +101,7 @@ impl Watch {
 }
 
 impl Active {
-    fn watch(&mut self, folder: &Path) -> Result<(), String> {
+    fn watch(&mut self, folder: &Path, depth: Depth) -> Result<(), String> {
         let now = std::fs::metadata(folder)
             .ok()
             .map(|meta| (meta.dev(), meta.ino()));
@@ -110,46 +110,29 @@ impl Active {
             return Ok(());
         }
         if self.watched.remove(folder).is_some() {
-            // The kernel drops the watch of a folder that is gone by itself; then this says that there is none.
-            let _ = self.watcher.unwatch(folder);
+            self.watcher.unwatch(folder);
         }
         // Its parent tells when it comes.
         let Some(now) = now else { return Ok(()) };
-        self.watcher
-            .watch(folder, RecursiveMode::NonRecursive)
-            .map_err(|error| {
-                format!(
-                    "cannot watch {}: {error}; changes are seen later",
-                    folder.display()
-                )
-            })?;
+        self.watcher.watch(folder, depth).map_err(|error| {
+            format!(
+                "cannot watch {}: {error}; changes are seen later",
+                folder.display()
+            )
+        })?;
         self.watched.insert(folder.to_owned(), now);
         Ok(())
     }
 }
 
-/// Whether an event may mean that another scan finds something else.
-pub(crate) fn matters(event: Result<&Event, &notify::Error>, folders: &[PathBuf]) -> bool {
-    let event = match event {
-        Ok(event) => event,
-        // Something was missed.
-        Err(_) => return true,
-    };
-    let about_change = match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write))
-        | EventKind::Create(_)
-        | EventKind::Modify(_)
-        | EventKind::Remove(_)
-        | EventKind::Any
-        | EventKind::Other => true,
-        EventKind::Access(_) => false,
-    };
+/// Whether what changed may mean that another scan finds something else.
+pub(crate) fn matters(paths: &[PathBuf], folders: &[PathBuf]) -> bool {
     let is_ours = |path: &PathBuf| {
         folders.contains(path)
             || path
                 .parent()
                 .is_some_and(|folder| folders.iter().any(|f| f == folder))
     };
-    // An overflow of the queue names no path. Of the parents only what happens to the folders themselves counts.
-    about_change && (event.paths.is_empty() || event.paths.iter().any(is_ours))
+    // Missed changes have no path. Of the parents only what happens to the folders themselves counts.
+    paths.is_empty() || paths.iter().any(is_ours)
 }

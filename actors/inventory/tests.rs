@@ -193,24 +193,16 @@ async fn a_change_is_told_also_when_the_folder_comes_anew() {
 }
 
 #[test]
-fn opening_a_file_is_no_change() {
-    let folders = [PathBuf::from("/p")];
-    let event = |kind, path: &str| Event::new(kind).add_path(PathBuf::from(path));
-    use notify::event::{AccessKind, AccessMode, CreateKind};
-    use notify::{Event, EventKind};
-    let matters = |event: &Event| crate::watch::matters(Ok(event), &folders);
-    assert!(!matters(&event(
-        EventKind::Access(AccessKind::Open(AccessMode::Any)),
-        "/p/a"
-    )));
-    assert!(matters(&event(
-        EventKind::Access(AccessKind::Close(AccessMode::Write)),
-        "/p/a"
-    )));
-    assert!(matters(&event(EventKind::Create(CreateKind::Folder), "/p")));
-    assert!(!matters(&event(
-        EventKind::Create(CreateKind::File),
-        "/other"
-    )));
-    assert!(matters(&Event::new(EventKind::Other)));
+fn of_parents_only_what_happens_to_the_folders_counts() {
+    let folders = [PathBuf::from("/home/p")];
+    let matters = |paths: &[&str]| {
+        let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+        crate::watch::matters(&paths, &folders)
+    };
+    assert!(matters(&["/home/p/a"]));
+    assert!(matters(&["/home/p"]));
+    assert!(!matters(&["/home/other"]));
+    assert!(matters(&["/home/other", "/home/p"]));
+    // Something was missed.
+    assert!(matters(&[]));
 }

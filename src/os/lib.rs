@@ -19,6 +19,7 @@ pub mod cgroup;
 mod clone;
 mod exec;
 pub mod fifo;
+pub mod folders;
 pub mod foreign;
 mod host;
 pub mod inspect;
