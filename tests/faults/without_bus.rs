@@ -313,11 +313,11 @@ fn a_plugin_that_fails_is_explained() {
     assert!(why.contains("port 502 is in use"), "{why}");
     assert!(why.contains("ss -ltnp 'sport = :502'"), "{why}");
     assert!(why.contains("hubcli start taken"), "{why}");
-    let all = hub.ok(&["why"]);
-    assert!(
-        all.contains("taken: ") && all.contains("gone: blocked"),
-        "{all}"
-    );
+    // What is blocked is looked at now and then.
+    eventually("both are named", || {
+        let all = hub.ok(&["why"]);
+        (all.contains("taken: ") && all.contains("gone: blocked")).then_some(())
+    });
     let output = hub.hubcli(&["why", "takn"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean 'taken'?"));
