@@ -220,6 +220,10 @@ pub trait Child: Send + Sync {
     fn kill(&self) -> Result<(), String>;
     /// How the processes of the tree are known.
     fn tree(&self) -> os::cgroup::TreeKind;
+    /// The hard limits that are not in force, each with the reason and the way out, in order of their names.
+    fn limits_refused(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// The processes of the tree, the main one first; for sampling.
     fn members(&self) -> Vec<os::Member>;
     /// What its cgroup counts of the tree; none where it has none. Blocks a moment, as it reads files of the kernel.
@@ -247,6 +251,10 @@ pub trait Processes: Send + Sync + 'static {
     /// How the processes of runs to come are known.
     fn tree(&self) -> os::cgroup::TreeKind {
         os::cgroup::TreeKind::Group
+    }
+    /// The same in words, with the reason and which hard limits cannot be set; empty = there is nothing to say.
+    fn tree_in_words(&self) -> String {
+        String::new()
     }
 }
 

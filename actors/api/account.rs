@@ -106,6 +106,12 @@ fn said(hub: &Hub, seat: &Seat, view: &View) -> SaidOf {
         frozen: processes.frozen,
     };
     let mut told = why::tell(&account);
+    // A limit that one relies on and that does not hold is no matter of the log alone.
+    let child = state.child.iter();
+    for refused in child.flat_map(|(_, child)| child.limits_refused()) {
+        told.text.push_str("; ");
+        told.text.push_str(&refused);
+    }
     if seat.is_quarantined() {
         told.text = format!("{}; as far as is known, {}", view.cause, told.text);
         "restart the launcher, which ends the processes of this one and starts it anew"
@@ -257,6 +263,11 @@ pub fn launcher(hub: &Hub) -> GetPluginReply {
     let mut text = format!("{doing}; {up} of {wished} that should run do");
     let bus = BusState::of(hub);
     text.push_str(&bus.text);
+    let trees = hub.ports.processes.tree_in_words();
+    if !trees.is_empty() {
+        text.push_str("; ");
+        text.push_str(&trees);
+    }
     let degraded = degraded(hub);
     let mut hint = bus.hint;
     if let Some(degraded) = &degraded {

@@ -75,6 +75,11 @@ impl Child for HostChild {
         self.process.tree()
     }
 
+    fn limits_refused(&self) -> Vec<String> {
+        let refused = self.process.refused_limits().iter();
+        refused.map(ToString::to_string).collect()
+    }
+
     fn members(&self) -> Vec<Member> {
         self.process.members()
     }

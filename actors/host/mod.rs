@@ -232,6 +232,11 @@ impl Processes for HostProcesses {
     fn tree(&self) -> TreeKind {
         self.inner.tree
     }
+
+    fn tree_in_words(&self) -> String {
+        // Asked anew, as controllers are switched on when the first one needs them.
+        self.inner.host.tree_mode().to_string()
+    }
 }
 
 impl Inner {

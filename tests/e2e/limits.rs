@@ -81,3 +81,28 @@ fn without_an_interval_nothing_is_measured() {
     assert_eq!((&info["CPU"], &info["RSS"]), (&0.into(), &0.into()));
     hub.down();
 }
+
+#[test]
+fn a_hard_limit_that_is_not_in_force_is_said() {
+    let home = Home::new(
+        "corebin: mqttcore\nautostart: [calm]\ncgroups: off\n\
+         plugins:\n  calm: {limits: {memory: 1GiB, hard: true, pids: 50}}\n",
+    );
+    home.plugin("calm", "exec sleep 1000");
+    let hub = home.up();
+    hub.pid("calm");
+    let why = hub.ok(&["why", "calm"]);
+    for wanted in [
+        "it runs, run 1; the hard limit of memory is not in force: ",
+        "; the hard limit of pids is not in force: ",
+        "cgroups: off",
+    ] {
+        assert!(why.contains(wanted), "{wanted} in {why}");
+    }
+    let own = hub.ok(&["why", "launcher"]);
+    let wanted =
+        "; runs are known by process group and mark, as the configuration says cgroups: off";
+    assert!(own.contains(wanted), "{own}");
+    hub.wait_log("launcher", "calm: the hard limit of pids is not in force: ");
+    hub.down();
+}

@@ -108,8 +108,11 @@ impl fmt::Display for TreeMode {
                     "each run has a cgroup of its own in {}",
                     folder.display()
                 )?;
-                for (controller, reason) in lacking {
-                    write!(f, "; no hard limit of {controller}: {reason}")?;
+                // Mostly there is one reason for all of them.
+                for alike in lacking.chunk_by(|(_, one), (_, next)| one == next) {
+                    let names: Vec<&str> = alike.iter().map(|(lacks, _)| lacks.name()).collect();
+                    let reason = alike.first().map_or("", |(_, reason)| reason);
+                    write!(f, "; no hard limit of {}: {reason}", names.join(", "))?;
                 }
                 Ok(())
             }
