@@ -13,7 +13,7 @@ EXAMPLE_PLUGIN := counter
 ADVISORY_DB ?= $(wildcard $(HOME)/.cargo/advisory-db)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install place build test fuzz lint audit bench mosquitto paho
+.PHONY: help run install place build test vm fuzz lint audit bench mosquitto paho
 # One after the other, also with -j: cargo locks its folder anyway.
 .NOTPARALLEL:
 
@@ -54,6 +54,13 @@ build:
 
 test: mosquitto paho ## Passes every test
 	@$(CARGO) test --workspace --locked --quiet
+
+# VM_PARTS='user tests': only these parts; tests/vm/inside.sh lists them.
+VM_PARTS ?=
+vm: ## Tries cgroups and systemd in a small virtual machine
+	@$(CARGO) build --locked --quiet --bins
+	@$(CARGO) test --locked --quiet -p os --no-run
+	@CARGO_TARGET_DIR='$(TARGET_DIR)' tests/vm/run.sh $(VM_PARTS)
 
 # FUZZ_SEED=N: the same inputs again. A failure prints its seed and its input.
 FUZZ_ROUNDS ?= 1000000

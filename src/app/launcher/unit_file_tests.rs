@@ -4,6 +4,7 @@ use crate::app::config::Config;
 use std::collections::BTreeMap;
 
 const UNIT: &str = include_str!("../../../config/hivehub.service");
+const USER_UNIT: &str = include_str!("../../../config/user/hivehub.service");
 
 /// Sections with their settings; a setting may come several times.
 fn sections(text: &str) -> BTreeMap<&str, Vec<(&str, &str)>> {
@@ -58,4 +59,34 @@ fn it_says_how_the_hub_is_kept() {
     // An ordered stop of plugins and then the core must fit (T24).
     let patience: u64 = service["TimeoutStopSec"].parse().expect("seconds");
     assert!(patience >= 3 * Config::default().stop.grace.as_secs());
+}
+
+#[test]
+fn that_of_a_user_keeps_the_hub_in_the_same_way() {
+    let (of_user, of_system) = (sections(USER_UNIT), sections(UNIT));
+    let service = &of_user["Service"];
+    // All but what belongs to the places of the system.
+    for setting in &of_system["Service"] {
+        let places = [
+            "ExecStartPre",
+            "ExecStart",
+            "User",
+            "Group",
+            "WorkingDirectory",
+            "StateDirectory",
+            "LogsDirectory",
+            "RuntimeDirectory",
+            "RuntimeDirectoryPreserve",
+            "ProtectSystem",
+            "ProtectHome",
+        ];
+        assert_eq!(
+            service.contains(setting),
+            !places.contains(&setting.0),
+            "{setting:?}"
+        );
+    }
+    assert!(service.contains(&("ExecStart", "%h/hiveot/bin/launcher")));
+    assert_eq!(of_user["Install"], [("WantedBy", "default.target")]);
+    assert!(of_user["Unit"].contains(&("StartLimitIntervalSec", "0")));
 }
