@@ -314,8 +314,8 @@ pub enum Look {
 pub trait Preparer: Send + Sync + 'static {
     /// Looks once; never waits for the bus longer than a few seconds.
     fn prepare(&self, id: PluginId, kind: Kind, plan: Plan, look: Look) -> BoxFuture<Preparation>;
-    /// Waits until all that the plan needs is there; for ever when nobody can tell, as it is looked at now and then anyway.
-    fn all_there(&self, _plan: &Plan) -> BoxFuture<()> {
+    /// Waits until all of these paths are there; for ever when nobody can tell, as it is looked at now and then anyway.
+    fn all_there(&self, _needs: Vec<PathBuf>) -> BoxFuture<()> {
         Box::pin(std::future::pending())
     }
 }

@@ -11,8 +11,7 @@ use crate::news::News;
 use crate::ports::{Child, Happening, Kind, LauncherNews};
 use crate::seat::Seat;
 use crate::turn::turns;
-use crate::view::View;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::PluginId;
@@ -85,20 +84,6 @@ pub(crate) fn enabled_in_order(hub: &Hub) -> Vec<Arc<Seat>> {
         .collect()
 }
 
-/// Whether nothing of ours lives on it.
-fn is_down(view: &View) -> bool {
-    match view.phase {
-        PhaseName::Stopped | PhaseName::Foreign => true,
-        PhaseName::Blocked
-        | PhaseName::Preparing
-        | PhaseName::Starting
-        | PhaseName::Running
-        | PhaseName::Stopping
-        | PhaseName::Killing
-        | PhaseName::Backoff => false,
-    }
-}
-
 /// Stops all plugins at once, lets the bus have the last words, stops the core.
 pub(crate) async fn wind_down(hub: &Arc<Hub>, news: &News, link: &watch::Sender<Link>) -> Ending {
     hub.ports.herald.announce(Happening::Launcher {
@@ -135,13 +120,14 @@ pub(crate) async fn wind_down(hub: &Arc<Hub>, news: &News, link: &watch::Sender<
 
 async fn stop_all(hub: &Arc<Hub>, seats: Vec<Arc<Seat>>) -> Vec<PluginId> {
     let now = hub.ports.clock.wall_mse();
+    let mut dependants = Dependants::of(hub);
     let mut down = JoinSet::new();
     for seat in seats {
         if seat.is_quarantined() {
             down.spawn(stop_directly(hub.clone(), seat));
             continue;
         }
-        let dependants = dependants(hub, &seat.id);
+        let dependants = dependants.take(&seat.id);
         if dependants.is_empty() {
             seat.command(Event::Stop(StopCause::Shutdown), LAUNCHER, now);
         }
@@ -155,20 +141,35 @@ async fn stop_all(hub: &Arc<Hub>, seats: Vec<Arc<Seat>>) -> Vec<PluginId> {
     left
 }
 
-/// The seats of plugins that require `id` and are not down, sorted by id.
-pub(crate) fn dependants(hub: &Hub, id: &PluginId) -> Vec<Arc<Seat>> {
-    let requires = |seat: &Arc<Seat>| seat.state().plan.requires.contains(id);
-    let seats = hub.roster.seats().into_iter();
-    seats
-        .filter(|seat| requires(seat) && !is_down(&seat.view()))
-        .collect()
+/// Who requires whom, of the plugins that are not down: looked up once for all that are stopped together.
+pub(crate) struct Dependants(BTreeMap<PluginId, Vec<Arc<Seat>>>);
+
+impl Dependants {
+    /// As it is now.
+    pub(crate) fn of(hub: &Hub) -> Self {
+        let mut of: BTreeMap<PluginId, Vec<Arc<Seat>>> = BTreeMap::new();
+        for seat in hub.roster.seats() {
+            if seat.view().phase.is_down() {
+                continue;
+            }
+            for required in &seat.state().plan.requires {
+                of.entry(required.clone()).or_default().push(seat.clone());
+            }
+        }
+        Dependants(of)
+    }
+
+    /// The seats of those that require `id`, sorted by id.
+    pub(crate) fn take(&mut self, id: &PluginId) -> Vec<Arc<Seat>> {
+        self.0.remove(id).unwrap_or_default()
+    }
 }
 
 /// Waits until nothing of ours lives on these seats, which were told to stop; not for ever.
 pub(crate) async fn all_down(hub: &Hub, seats: &[Arc<Seat>]) {
     let patience = tokio::time::Instant::now() + hub.stop_patience();
     for seat in seats {
-        let settled = seat.until(|view| is_down(view) || seat.is_quarantined());
+        let settled = seat.until(|view| view.phase.is_down() || seat.is_quarantined());
         // Whoever does not end in time is told of by whoever stops it.
         let _ = tokio::time::timeout_at(patience, settled).await;
     }
@@ -185,7 +186,7 @@ async fn stop_in_order(
         let now = hub.ports.clock.wall_mse();
         seat.command(Event::Stop(StopCause::Shutdown), LAUNCHER, now);
     }
-    let until_settled = seat.until(|view| is_down(view) || seat.is_quarantined());
+    let until_settled = seat.until(|view| view.phase.is_down() || seat.is_quarantined());
     let settled = tokio::time::timeout(hub.stop_patience(), until_settled).await;
     match settled {
         Ok(_) if seat.is_quarantined() => stop_directly(hub, seat).await,

@@ -404,6 +404,7 @@ async fn start_all(hub: &Arc<Hub>, by: &str) -> Result<Served, String> {
 /// Stops all plugins and answers once all are down or it takes too long; the core, when asked to, after the answer.
 async fn stop_all(hub: &Arc<Hub>, including_core: bool, by: &str) -> Served {
     let order = Order::Stop(StopCause::All);
+    let mut dependants = wind::Dependants::of(hub);
     let results: Vec<_> = hub
         .roster
         .seats()
@@ -411,7 +412,7 @@ async fn stop_all(hub: &Arc<Hub>, including_core: bool, by: &str) -> Served {
         .filter(|seat| seat.kind == Kind::Plugin)
         .map(|seat| {
             let (hub, seat, by) = (hub.clone(), seat.clone(), by.to_owned());
-            let dependants = wind::dependants(&hub, &seat.id);
+            let dependants = dependants.take(&seat.id);
             if dependants.is_empty() {
                 return send_order(&seat, order, &by);
             }

@@ -24,7 +24,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use requires::{Missing, Requirements};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use supervision::lifecycle::{Answer, Denial, Effect, Event, Phase, Wish, already_exists};
+use supervision::lifecycle::{
+    Answer, Denial, Effect, Event, Phase, PhaseName, Wish, already_exists,
+};
 use supervision::past::Fault;
 use supervision::{MonoTime, Run};
 use tokio::sync::oneshot;
@@ -340,19 +342,8 @@ impl PluginState {
                 let cause = tell::note_change(&self.seat.id, &mut state, from, by, ended, now);
                 (to, state.life.run(), cause)
             });
-            let became_foreign = match *state.life.phase() {
-                Phase::Foreign { pid } if from != to => Some(pid),
-                Phase::Foreign { .. }
-                | Phase::Stopped { .. }
-                | Phase::Blocked { .. }
-                | Phase::Preparing { .. }
-                | Phase::Spawning { .. }
-                | Phase::Proving { .. }
-                | Phase::Running { .. }
-                | Phase::Stopping { .. }
-                | Phase::Killing { .. }
-                | Phase::Backoff { .. } => None,
-            };
+            let is_new = from != to && to == PhaseName::Foreign;
+            let became_foreign = state.life.phase().pid().filter(|_| is_new);
             (from, step.answer, line, became_foreign)
         };
         // Done first, told then: a successor does not wait for words.
@@ -388,8 +379,8 @@ impl PluginState {
     /// The one place where a change of phase is logged (architecture §4).
     fn log_phase(
         &self,
-        from: supervision::lifecycle::PhaseName,
-        to: supervision::lifecycle::PhaseName,
+        from: PhaseName,
+        to: PhaseName,
         run: Run,
         cause: &str,
         now: MonoTime,
@@ -399,18 +390,7 @@ impl PluginState {
             .life
             .next_deadline()
             .map_or(0, |at| at.since(now).as_millis());
-        let pid = match state.life.phase() {
-            Phase::Proving { pid, .. } | Phase::Running { pid, .. } | Phase::Foreign { pid } => {
-                *pid
-            }
-            Phase::Stopped { .. }
-            | Phase::Blocked { .. }
-            | Phase::Preparing { .. }
-            | Phase::Spawning { .. }
-            | Phase::Stopping { .. }
-            | Phase::Killing { .. }
-            | Phase::Backoff { .. } => state.pid,
-        };
+        let pid = state.life.phase().pid().unwrap_or(state.pid);
         tracing::info!(
             plugin = %self.seat.id, run = run.0, pid, %from, %to, cause, delay_ms = %delay_ms,
             "phase"
@@ -420,21 +400,11 @@ impl PluginState {
     fn publish(&self) {
         let view = {
             let state = self.seat.state();
-            let next = match state.life.phase() {
-                Phase::Blocked { retry_at: at, .. } | Phase::Backoff { until: at, .. } => {
-                    let wait = at.since(self.ports.clock.now());
-                    let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-                    self.ports.clock.wall_mse().saturating_add(wait)
-                }
-                Phase::Stopped { .. }
-                | Phase::Preparing { .. }
-                | Phase::Spawning { .. }
-                | Phase::Proving { .. }
-                | Phase::Running { .. }
-                | Phase::Stopping { .. }
-                | Phase::Killing { .. }
-                | Phase::Foreign { .. } => 0,
-            };
+            let next = state.life.phase().next_try().map_or(0, |(at, _)| {
+                let wait = at.since(self.ports.clock.now());
+                let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+                self.ports.clock.wall_mse().saturating_add(wait)
+            });
             state.view(&self.seat.id, self.seat.kind, next)
         };
         self.seat.publish(view);

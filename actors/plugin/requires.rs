@@ -10,7 +10,7 @@ use crate::view::View;
 use std::path::PathBuf;
 use std::sync::Arc;
 use supervision::PluginId;
-use supervision::lifecycle::{BlockReason, Event, Phase, PhaseName, Wish};
+use supervision::lifecycle::{BlockReason, Event, PhaseName, Wish};
 use tokio::task::AbortHandle;
 
 /// Those that are followed, by a task each.
@@ -79,39 +79,36 @@ impl PluginState {
 
     /// Waits for what is needed while it is blocked for that, and no longer.
     pub(super) fn await_missing(&mut self) {
-        let needs = {
-            let state = self.seat.state();
-            match state.life.phase() {
-                Phase::Blocked {
-                    reason: BlockReason::Needs(_),
-                    ..
-                } => Some(state.plan.clone()),
-                Phase::Blocked { .. }
-                | Phase::Stopped { .. }
-                | Phase::Preparing { .. }
-                | Phase::Spawning { .. }
-                | Phase::Proving { .. }
-                | Phase::Running { .. }
-                | Phase::Stopping { .. }
-                | Phase::Killing { .. }
-                | Phase::Backoff { .. }
-                | Phase::Foreign { .. } => None,
-            }
-        };
-        let Some(plan) = needs else {
+        let Some(needs) = self.missing_needs() else {
             self.missing = Missing::default();
             return;
         };
         let awaited = self.missing.0.as_ref();
-        if awaited.is_some_and(|(paths, task)| *paths == plan.needs && !task.is_finished()) {
+        if awaited.is_some_and(|(paths, task)| *paths == needs && !task.is_finished()) {
             return;
         }
-        let (there, seat) = (self.ports.preparer.all_there(&plan), self.seat.clone());
+        let (there, seat) = (
+            self.ports.preparer.all_there(needs.clone()),
+            self.seat.clone(),
+        );
         let task = tokio::spawn(async move {
             there.await;
             seat.post(Event::CauseGone);
         });
-        self.missing = Missing(Some((plan.needs, task.abort_handle())));
+        self.missing = Missing(Some((needs, task.abort_handle())));
+    }
+
+    /// What is needed, while it is blocked for that.
+    fn missing_needs(&self) -> Option<Vec<PathBuf>> {
+        let state = self.seat.state();
+        match state.life.phase().block_reason()? {
+            BlockReason::Needs(_) => Some(state.plan.needs.clone()),
+            BlockReason::Executable(_)
+            | BlockReason::Credentials(_)
+            | BlockReason::Settings(_)
+            | BlockReason::Awaits(_)
+            | BlockReason::Requires(_) => None,
+        }
     }
 }
 

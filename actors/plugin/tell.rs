@@ -129,28 +129,16 @@ fn cause(life: &Lifecycle, from: PhaseName, ended: Option<Ended>) -> String {
 
 /// The main process of the newest run, as far as it is known: that of a run before is none of it.
 fn pid(state: &SeatState, run: Run) -> i32 {
-    if let Phase::Foreign { pid } | Phase::Proving { pid, .. } | Phase::Running { pid, .. } =
-        state.life.phase()
-    {
-        return *pid;
-    }
-    if state.pid_of == run { state.pid } else { -1 }
+    let newest = if state.pid_of == run { state.pid } else { -1 };
+    state.life.phase().pid().unwrap_or(newest)
 }
 
 fn restart_in(state: &SeatState, ended: Option<Ended>, now: MonoTime) -> Option<Duration> {
-    match state.life.phase() {
-        Phase::Blocked { retry_at: at, .. } | Phase::Backoff { until: at, .. } => {
-            Some(at.since(now))
-        }
-        // At once.
-        Phase::Preparing { .. } => ended.map(|_| Duration::ZERO),
-        Phase::Stopped { .. }
-        | Phase::Spawning { .. }
-        | Phase::Proving { .. }
-        | Phase::Running { .. }
-        | Phase::Stopping { .. }
-        | Phase::Killing { .. }
-        | Phase::Foreign { .. } => None,
+    let phase = state.life.phase();
+    let at_once = phase.name() == PhaseName::Preparing && ended.is_some();
+    match phase.next_try() {
+        Some((at, _)) => Some(at.since(now)),
+        None => at_once.then_some(Duration::ZERO),
     }
 }
 

@@ -195,8 +195,8 @@ impl Preparer for DiskPreparer {
         })
     }
 
-    fn all_there(&self, plan: &Plan) -> BoxFuture<()> {
-        Box::pin(needs::all_there(plan.needs.clone()))
+    fn all_there(&self, needs: Vec<PathBuf>) -> BoxFuture<()> {
+        Box::pin(needs::all_there(needs))
     }
 }
 

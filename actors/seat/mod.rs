@@ -417,18 +417,8 @@ impl SeatState {
 
     /// The view of this state; `next_start_mse` is computed by the caller, who knows both clocks.
     pub(crate) fn view(&self, id: &PluginId, kind: Kind, next_start_mse: i64) -> View {
-        use supervision::lifecycle::Phase;
-        let attempt = match self.life.phase() {
-            Phase::Blocked { attempt, .. } | Phase::Backoff { attempt, .. } => *attempt,
-            Phase::Stopped { .. }
-            | Phase::Preparing { .. }
-            | Phase::Spawning { .. }
-            | Phase::Proving { .. }
-            | Phase::Running { .. }
-            | Phase::Stopping { .. }
-            | Phase::Killing { .. }
-            | Phase::Foreign { .. } => 0,
-        };
+        let next_try = self.life.phase().next_try();
+        let attempt = next_try.map_or(0, |(_, attempt)| attempt);
         View {
             id: id.clone(),
             kind,

@@ -476,4 +476,6 @@ fn close_to_others(path: &Path) -> Result<bool, PathError> {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

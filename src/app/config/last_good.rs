@@ -181,21 +181,7 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::paths::{Overrides, Surroundings};
-
-    fn home() -> (tempfile::TempDir, Folders) {
-        let temp = tempfile::tempdir().expect("temp");
-        let around = Surroundings::of_this_process().expect("around");
-        let over = Overrides {
-            home: Some(temp.path().to_owned()),
-            client_id: Some("launcher".to_owned()),
-            ..Overrides::default()
-        };
-        let folders = Folders::resolve(&around, &over).expect("folders");
-        folders.create().expect("made");
-        folders.own_store().expect("store");
-        (temp, folders)
-    }
+    use crate::app::paths::testing::home;
 
     const TEXT: &[u8] = b"\xef\xbb\xbfautostart: [a]\n";
 

@@ -114,23 +114,9 @@ fn with(good: LastGood, problems: Problems) -> InForce {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::paths::{Overrides, Surroundings};
+    use crate::app::paths::testing::home;
     use std::fs;
     use std::process::{Child, Command, Stdio};
-
-    fn home() -> (tempfile::TempDir, Folders) {
-        let temp = tempfile::tempdir().expect("temp");
-        let around = Surroundings::of_this_process().expect("around");
-        let over = Overrides {
-            home: Some(temp.path().to_owned()),
-            client_id: Some("launcher".to_owned()),
-            ..Overrides::default()
-        };
-        let folders = Folders::resolve(&around, &over).expect("folders");
-        folders.create().expect("made");
-        folders.own_store().expect("store");
-        (temp, folders)
-    }
 
     /// A program that holds the FIFO of a run, ended when dropped.
     struct Alive(Child);

@@ -283,19 +283,11 @@ async fn live(wired: Wired) -> anyhow::Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::paths::Overrides;
+    use crate::app::paths::testing::home;
 
     #[test]
     fn what_a_killed_writer_left_among_the_credentials_is_removed() {
-        let temp = tempfile::tempdir().expect("temp");
-        let around = Surroundings::of_this_process().expect("around");
-        let over = Overrides {
-            home: Some(temp.path().to_owned()),
-            client_id: Some("launcher".to_owned()),
-            ..Overrides::default()
-        };
-        let folders = Folders::resolve(&around, &over).expect("folders");
-        folders.create().expect("made");
+        let (_temp, folders) = home();
         let old = folders.certs.join(".a.key.x1y2z3.new");
         let young = folders.certs.join(".b.key.x1y2z3.new");
         let key = folders.certs.join("a.key");

@@ -337,9 +337,80 @@ impl Phase {
             | Phase::Foreign { .. } => None,
         }
     }
+
+    /// When it is tried again by itself, and the how many-th try in a row that will be; none while nothing waits for a
+    /// time to come.
+    #[must_use]
+    pub fn next_try(&self) -> Option<(MonoTime, u32)> {
+        match self {
+            Phase::Blocked {
+                retry_at: at,
+                attempt,
+                ..
+            }
+            | Phase::Backoff { until: at, attempt } => Some((*at, *attempt)),
+            Phase::Stopped { .. }
+            | Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Proving { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Foreign { .. } => None,
+        }
+    }
+
+    /// The main process that it tells of, ours or a copy of somebody else; for showing, never for signalling (T1).
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            Phase::Proving { pid, .. } | Phase::Running { pid, .. } | Phase::Foreign { pid } => {
+                Some(*pid)
+            }
+            Phase::Stopped { .. }
+            | Phase::Blocked { .. }
+            | Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Backoff { .. } => None,
+        }
+    }
+
+    /// Why a start that is wished for is not even tried.
+    #[must_use]
+    pub fn block_reason(&self) -> Option<&BlockReason> {
+        match self {
+            Phase::Blocked { reason, .. } => Some(reason),
+            Phase::Stopped { .. }
+            | Phase::Preparing { .. }
+            | Phase::Spawning { .. }
+            | Phase::Proving { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. }
+            | Phase::Backoff { .. }
+            | Phase::Foreign { .. } => None,
+        }
+    }
 }
 
 impl PhaseName {
+    /// Whether nothing of ours lives, nor is about to.
+    #[must_use]
+    pub fn is_down(self) -> bool {
+        match self {
+            PhaseName::Stopped | PhaseName::Foreign => true,
+            PhaseName::Blocked
+            | PhaseName::Preparing
+            | PhaseName::Starting
+            | PhaseName::Running
+            | PhaseName::Stopping
+            | PhaseName::Killing
+            | PhaseName::Backoff => false,
+        }
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(self) -> &'static str {
