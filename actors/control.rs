@@ -7,7 +7,7 @@
 use crate::hub::{Hub, Stage, Trouble};
 use crate::message::{Haste, LAUNCHER, RootMessage};
 use crate::ports::BoxFuture;
-use crate::reload::{How, reload};
+use crate::reload::{How, ReloadError, reload};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::io;
 use std::sync::Arc;
@@ -138,8 +138,11 @@ fn on_hangup(hub: &Arc<Hub>, args: &ControlArgs) -> OnHangup {
             tracing::info!("SIGHUP: the configuration is read anew");
             // Before it is up, systemd waits for that, and READY=1 would say so.
             let told = (hub.stage() == Stage::Up).then(|| Told::begin(tell));
-            // Of its own, so that it is carried out whatever becomes of control; what went wrong is in the log.
-            let _ = tokio::spawn(async move { reload(&hub, How::ForReal, LAUNCHER).await }).await;
+            // Of its own, so that it is carried out whatever becomes of control; what is wrong with a file is in the log.
+            let reloaded = tokio::spawn(async move { reload(&hub, How::ForReal, LAUNCHER).await });
+            if let Ok(Err(late @ ReloadError::Ending)) = reloaded.await {
+                tracing::info!("SIGHUP came too late: {late}");
+            }
             drop(told);
         })
     })

@@ -64,6 +64,8 @@ pub struct Hub {
     pub(crate) reloading: tokio::sync::Mutex<()>,
     /// The plans by which the catalog has seated last; none before the first time.
     seated: watch::Sender<Option<Arc<Plans>>>,
+    /// The plans by which the bridge listens to the bus; none before the first time.
+    listening: watch::Sender<Option<Arc<Plans>>>,
     /// Tells the jitter of one launcher from that of another.
     seed: u64,
 }
@@ -136,6 +138,7 @@ impl Hub {
             own_usage: Mutex::new(None),
             reloading: tokio::sync::Mutex::default(),
             seated: watch::Sender::default(),
+            listening: watch::Sender::default(),
             seed,
         })
     }
@@ -169,11 +172,20 @@ impl Hub {
     /// # Cancel safety
     /// Cancel safe.
     pub(crate) async fn seated(&self, plans: &Arc<Plans>) {
-        let mut seated = self.seated.subscribe();
-        let by_these =
-            |last: &Option<Arc<Plans>>| last.as_ref().is_some_and(|last| Arc::ptr_eq(last, plans));
-        // The sender is ours.
-        let _ = seated.wait_for(by_these).await;
+        come_to(&self.seated, plans).await;
+    }
+
+    /// Whoever is ready by the bus by these plans is listened to there, as far as it can be.
+    pub(crate) fn listens_by(&self, plans: &Arc<Plans>) {
+        self.listening.send_replace(Some(plans.clone()));
+    }
+
+    /// Waits for that.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn listening(&self, plans: &Arc<Plans>) {
+        come_to(&self.listening, plans).await;
     }
 
     /// How far the launcher is.
@@ -244,10 +256,15 @@ impl Hub {
         let now = self.ports.clock.wall_mse();
         let seat = Seat::new(id, kind, life, plan, file, enabling, now);
         seat.recall(memory);
-        if seat.state().plan.teller == Teller::Login && kind == Kind::Plugin {
-            tokio::spawn(tell_of_bus(Arc::downgrade(&seat), self.renewer.links()));
-        }
+        self.have_told_of_bus(&seat);
         seat
+    }
+
+    /// Has a plugin that is ready by the bus told whether there is one, from now on.
+    pub(crate) fn have_told_of_bus(&self, seat: &Arc<Seat>) {
+        if seat.kind == Kind::Plugin && seat.state().plan.teller == Teller::Login {
+            tokio::spawn(tell_of_bus(Arc::downgrade(seat), self.renewer.links()));
+        }
     }
 
     /// The longest time that any seat may take to stop: its grace, and some for the kernel.
@@ -265,13 +282,24 @@ impl Hub {
     }
 }
 
-/// Tells a seat whether there is a bus to tell of it, as long as there is the seat.
+/// Waits until somebody has come to these plans.
+async fn come_to(whom: &watch::Sender<Option<Arc<Plans>>>, plans: &Arc<Plans>) {
+    let by_these =
+        |last: &Option<Arc<Plans>>| last.as_ref().is_some_and(|last| Arc::ptr_eq(last, plans));
+    // The sender is ours.
+    let _ = whom.subscribe().wait_for(by_these).await;
+}
+
+/// Tells a seat whether there is a bus to tell of it, as long as there is the seat, and it is ready by the bus.
 async fn tell_of_bus(seat: Weak<Seat>, mut links: watch::Receiver<Link>) {
     loop {
         let up = links.borrow_and_update().is_up();
         let Some(seat) = seat.upgrade() else {
             return;
         };
+        if seat.state().plan.teller != Teller::Login {
+            return;
+        }
         seat.post(if up { Event::BusBack } else { Event::BusLost });
         drop(seat);
         if links.changed().await.is_err() {

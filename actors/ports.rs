@@ -14,7 +14,7 @@ pub use crate::sampling::{Case, Measured, Round, Sampled, Usage};
 use crate::turn::MyTurn;
 use bus::wire::ClientProfile;
 use logs::LinePattern;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -48,6 +48,8 @@ pub struct Plan {
     pub logs: LogPolicy,
     /// What it may use.
     pub limits: Limits,
+    /// How often its tree is measured, where that is not as [`Plans::sampling`] says; zero = never.
+    pub sampling: Option<Duration>,
     /// Arguments after `argv[0]`.
     pub args: Vec<String>,
     /// Variables of its own, by name.
@@ -129,7 +131,7 @@ pub struct Plans {
     pub by_id: BTreeMap<PluginId, Plan>,
     /// The ids of `autostart`, in order, each once.
     pub autostart: Vec<PluginId>,
-    /// How often all trees are measured; zero = never.
+    /// How often trees are measured for which their plan does not say otherwise, and the launcher; zero = never.
     pub sampling: Duration,
 }
 
@@ -141,6 +143,13 @@ impl Plans {
             Kind::Core => &self.core,
             Kind::Plugin => self.by_id.get(id).unwrap_or(&self.default),
         }
+    }
+
+    /// The intervals at which trees are measured that have one of their own, each once, without zero.
+    #[must_use]
+    pub fn own_intervals(&self) -> BTreeSet<Duration> {
+        let own = self.by_id.values().filter_map(|plan| plan.sampling);
+        own.filter(|interval| !interval.is_zero()).collect()
     }
 }
 
@@ -316,6 +325,18 @@ pub trait Preparer: Send + Sync + 'static {
     fn prepare(&self, id: PluginId, kind: Kind, plan: Plan, look: Look) -> BoxFuture<Preparation>;
     /// Waits until all of these paths are there; for ever when nobody can tell, as it is looked at now and then anyway.
     fn all_there(&self, _needs: Vec<PathBuf>) -> BoxFuture<()> {
+        Box::pin(std::future::pending())
+    }
+    /// Waits until nothing is left of a plugin's runs under an earlier launcher; for ever when nobody can tell.
+    fn leftovers_gone(&self, _id: &PluginId) -> BoxFuture<()> {
+        Box::pin(std::future::pending())
+    }
+    /// A folder whose disk has so little room that what failed now may have failed for that.
+    fn short_of_room(&self) -> BoxFuture<Option<PathBuf>> {
+        Box::pin(std::future::ready(None))
+    }
+    /// Waits until there is enough on every disk.
+    fn room_again(&self) -> BoxFuture<()> {
         Box::pin(std::future::pending())
     }
 }

@@ -9,7 +9,7 @@
 
 use crate::happening::LauncherNews;
 use crate::hub::{Hub, Stage};
-use crate::ports::{Happening, Kind, Loaded, Plan, Plans};
+use crate::ports::{Happening, Kind, Loaded, Plan, Plans, Teller};
 use crate::seat::Seat;
 use crate::turn::turns;
 use bus::wire::PlanStep;
@@ -20,8 +20,9 @@ use supervision::PluginId;
 use supervision::lifecycle::{Event, PhaseName, Rules, StopCause, Wish};
 use supervision::plan::{Action, Changes, Enabling, Planned, Present, plan};
 
-/// The catalog seats new plugins at once; when it is being started anew, it takes a moment.
-const SEATED_WITHIN: Duration = Duration::from_secs(2);
+/// The catalog seats new plugins at once, and the bridge listens to them; when one is being started anew, it takes a
+/// moment.
+const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// Whether a reload is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +174,7 @@ fn changes(before: &Plan, after: &Plan) -> Changes {
         rules,
         logs,
         limits,
+        sampling,
         args,
         env,
         env_file,
@@ -212,6 +214,7 @@ fn changes(before: &Plan, after: &Plan) -> Changes {
         in_place: named(&[
             ("limits", *limits != after.limits && !is_held_otherwise),
             ("logs", *logs != after.logs),
+            ("monitor", *sampling != after.sampling),
             ("needs", *needs != after.needs),
             ("onCoreRestart", *on_core_restart != after.on_core_restart),
             ("requires", *requires != after.requires),
@@ -252,16 +255,29 @@ async fn carry_out(hub: &Arc<Hub>, loaded: Loaded, seen: &Seen, planned: &[Plann
     hub.inventory.follow(&plans);
     let listed: BTreeSet<&PluginId> = plans.autostart.iter().collect();
     for seat in hub.roster.seats() {
+        let was_by_bus = seat.state().plan.teller == Teller::Login;
         seat.replan(
             plans.of(&seat.id, seat.kind).clone(),
             listed.contains(&seat.id),
         );
+        if !was_by_bus {
+            hub.have_told_of_bus(&seat);
+        }
     }
-    let seated = hub.seated(&plans);
-    if tokio::time::timeout(SEATED_WITHIN, seated).await.is_err() {
+    let until = tokio::time::Instant::now() + READY_WITHIN;
+    if tokio::time::timeout_at(until, hub.seated(&plans))
+        .await
+        .is_err()
+    {
         tracing::error!(
             "what is new in autostart could not be started yet: the catalog does not answer"
         );
+    }
+    if tokio::time::timeout_at(until, hub.listening(&plans))
+        .await
+        .is_err()
+    {
+        tracing::warn!("the bus is slow; a plugin that is new with ready: bus may be seen late");
     }
     let starts = planned.iter().filter(|one| one.action == Action::Start);
     let mut turns = turns(starts.count()).into_iter();

@@ -3,6 +3,7 @@
 //! Invariant: bounded: nothing in here grows with how long or how often is measured.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 use supervision::limits::{Exceeded, Judge};
 use supervision::{PluginId, Run};
 
@@ -41,8 +42,11 @@ impl Usage {
 /// What a measurement is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Round {
-    /// All runs, at the end of an interval: these count against limits. What is not named is forgotten.
+    /// The launcher, and all runs that have no interval of their own, at the end of theirs: these count against limits. What
+    /// is not named is forgotten.
     Regular,
+    /// Those that have this interval of their own, at its end: likewise.
+    Apart(Duration),
     /// Runs that were not measured yet, soon after they began: to be shown.
     First,
 }

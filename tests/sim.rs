@@ -67,6 +67,7 @@ fn plan() -> Plan {
         requires: Vec::new(),
         needs: Vec::new(),
         teller: Teller::default(),
+        sampling: None,
     }
 }
 

@@ -117,9 +117,13 @@ fn said(hub: &Hub, seat: &Seat, view: &View) -> SaidOf {
         "restart the launcher, which ends the processes of this one and starts it anew"
             .clone_into(&mut told.hint);
     }
+    let mut waits_for = state.life.waits_for(&ready);
+    if let Some(folder) = &state.lacks_room {
+        waits_for.push(format!("room on the disk of {}", folder.display()));
+    }
     SaidOf {
         told,
-        waits_for: state.life.waits_for(&ready),
+        waits_for,
         failure: state
             .life
             .last_failure()

@@ -3,9 +3,11 @@
 //! Invariant: of a run that is not starting nothing is told, and of one that is, however often, one fact at a time.
 
 use super::greet::prove_ready;
+use super::{BridgeArgs, SEND_WITHIN};
 use crate::hub::Hub;
-use crate::ports::{Kind, Teller};
+use crate::ports::{Kind, Plans, Teller};
 use bus::topics::{MessageKind, Topic, filter};
+use std::sync::Arc;
 use supervision::PluginId;
 use supervision::lifecycle::{Event, PhaseName};
 
@@ -22,6 +24,33 @@ pub fn ready_filters<'a>(ids: impl Iterator<Item = &'a PluginId>) -> Vec<String>
         filters.push(LOGINS.to_owned());
     }
     filters
+}
+
+/// Follows the plans: whoever becomes ready by the bus by a reload is listened to, before the first run of that.
+pub(super) async fn follow_plans(hub: Arc<Hub>, args: BridgeArgs) {
+    let mut plans = hub.plans_to_come();
+    loop {
+        let now = plans.borrow_and_update().clone();
+        let filters = ready_filters(by_bus(&now));
+        match args.client.subscribe(filters, SEND_WITHIN).await {
+            Ok(()) => {}
+            Err(error) => tracing::warn!(
+                "the hub does not let the launcher see who logs in, so that plugins with ready: bus will not be ready: {error}"
+            ),
+        }
+        hub.listens_by(&now);
+        if plans.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The plugins of the file that are ready by the bus.
+pub fn by_bus(plans: &Plans) -> impl Iterator<Item = &PluginId> {
+    let by_id = plans.by_id.iter();
+    by_id
+        .filter(|(_, plan)| plan.teller == Teller::Login)
+        .map(|(id, _)| id)
 }
 
 /// Somebody said something: a plugin that did, or of which it tells that it logged in, is ready.

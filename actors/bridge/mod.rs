@@ -15,7 +15,7 @@ mod retries;
 mod tell;
 
 pub use accounts::BusAccounts;
-pub use logins::ready_filters;
+pub use logins::{by_bus, ready_filters};
 
 use crate::api::answer;
 use crate::api::serve::{Caller, Via};
@@ -106,10 +106,11 @@ impl Actor for Bridge {
         let eager = task(&myself, greet::follow_core(hub.clone(), args.clone()));
         let again = task(&myself, again::follow_restarts(hub.clone(), args.clone()));
         let retries = task(&myself, retries::follow(hub.clone(), args.clone()));
+        let logins = task(&myself, logins::follow_plans(hub.clone(), args.clone()));
         let mut state = BridgeState {
             hub,
             args,
-            tasks: vec![pump, teller, eager, again, retries],
+            tasks: vec![pump, teller, eager, again, retries, logins],
             greeter: None,
         };
         // A bridge that takes over finds the connection as it is.

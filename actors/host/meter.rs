@@ -3,8 +3,14 @@
 use crate::ports::{BoxFuture, Child, Measured, Meter, Round, Usage};
 use crate::words::in_words;
 use os::usage::{Others, Sampler, Tree};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use supervision::{PluginId, Run};
+
+/// After so many of its intervals without a round nobody has that interval any more.
+const IDLE_ROUNDS: u32 = 4;
 
 type Runs = Vec<(PluginId, Run, Arc<dyn Child>)>;
 
@@ -14,19 +20,22 @@ type Key = Option<(PluginId, Run)>;
 /// Measures by the process table of this machine, and by the cgroups of runs that have one.
 #[derive(Debug, Default)]
 pub struct TreeMeter {
-    sampler: Arc<Mutex<Option<Sampler<Key>>>>,
+    samplers: Arc<Mutex<Samplers>>,
 }
+
+/// Those who remember the samples before: one for each interval, as each forgets what is not named.
+type Samplers = BTreeMap<Option<Duration>, (Sampler<Key>, Instant)>;
 
 impl Meter for TreeMeter {
     fn measure(&self, round: Round, runs: Runs) -> BoxFuture<Measured> {
-        let sampler = self.sampler.clone();
+        let samplers = self.samplers.clone();
         Box::pin(async move {
-            if runs.is_empty() && round == Round::First {
+            if runs.is_empty() && round != Round::Regular {
                 return Measured::default();
             }
             let measured = tokio::task::spawn_blocking(move || {
-                let mut sampler = sampler.lock().unwrap_or_else(PoisonError::into_inner);
-                measure(&mut sampler, round, runs)
+                let mut samplers = samplers.lock().unwrap_or_else(PoisonError::into_inner);
+                measure(&mut samplers, round, runs)
             });
             // A panic there was reported; there is another sample soon.
             measured.await.unwrap_or_default()
@@ -34,7 +43,28 @@ impl Meter for TreeMeter {
     }
 }
 
-fn measure(sampler: &mut Option<Sampler<Key>>, round: Round, runs: Runs) -> Measured {
+/// The one for a round; those of intervals that no plugin has any more are let go.
+fn sampler_of(
+    samplers: &mut Samplers,
+    round: Round,
+) -> Result<&mut Sampler<Key>, os::usage::UsageError> {
+    let now = Instant::now();
+    samplers.retain(|interval, (_, used)| {
+        interval.is_none_or(|interval| now.duration_since(*used) < IDLE_ROUNDS * interval)
+    });
+    let interval = match round {
+        Round::Regular | Round::First => None,
+        Round::Apart(interval) => Some(interval),
+    };
+    let (sampler, used) = match samplers.entry(interval) {
+        Entry::Occupied(there) => there.into_mut(),
+        Entry::Vacant(place) => place.insert((Sampler::new()?, now)),
+    };
+    *used = now;
+    Ok(sampler)
+}
+
+fn measure(samplers: &mut Samplers, round: Round, runs: Runs) -> Measured {
     let mut trees: Vec<Tree<Key>> = runs
         .into_iter()
         .filter(|(_, _, child)| !child.tree_is_gone())
@@ -54,12 +84,11 @@ fn measure(sampler: &mut Option<Sampler<Key>>, round: Round, runs: Runs) -> Meas
             trees.extend(own);
             Others::Forget
         }
+        Round::Apart(_) => Others::Forget,
         Round::First => Others::Keep,
     };
-    let sampled = match sampler {
-        Some(sampler) => sampler.sample(trees, others),
-        None => Sampler::new().and_then(|new| sampler.insert(new).sample(trees, others)),
-    };
+    let sampler = sampler_of(samplers, round);
+    let sampled = sampler.and_then(|sampler| sampler.sample(trees, others));
     let usages = sampled.unwrap_or_else(|error| {
         tracing::warn!("cannot measure what plugins use: {}", in_words(&error));
         Vec::new()

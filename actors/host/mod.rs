@@ -18,7 +18,7 @@ mod tests;
 mod told;
 
 pub use foreign::ForeignFinder;
-pub use leftovers::{count_leftovers, end_leftovers};
+pub use leftovers::{Left, count_leftovers, end_leftovers};
 pub use meter::TreeMeter;
 pub use streams::{Attached, OutputPlan};
 

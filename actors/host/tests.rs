@@ -118,6 +118,7 @@ fn launch(name: &str, path: &Path) -> Launch {
             requires: Vec::new(),
             needs: Vec::new(),
             teller: Teller::default(),
+            sampling: None,
         },
         env_file: Vec::new(),
         turn: None,
@@ -260,6 +261,50 @@ async fn a_start_that_fails_leaves_nothing() {
     assert_eq!((world.fifos(), world.live.all()), (0, Vec::new()));
 }
 
+/// As after a crash of all for one cause: whoever starts goes through one gate, `start.parallel` wide.
+#[tokio::test]
+async fn many_starts_at_once_wait_for_their_turn() {
+    const ALL: usize = 50;
+    let world = World::new();
+    let path = world.script("one", "exec sleep 600");
+    let gate = &world.processes.inner.starts;
+    let wide = u32::try_from(gate.available_permits()).unwrap();
+    let closed = gate.acquire_many(wide).await.unwrap();
+    let begun: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let mut starts = Vec::new();
+    for number in 0..ALL {
+        let start = world
+            .processes
+            .spawn(launch(&format!("one{number}"), &path));
+        let begun = begun.clone();
+        starts.push(tokio::spawn(async move {
+            let child = start.await.unwrap();
+            begun.lock().unwrap().push(number);
+            child
+        }));
+        // In this order.
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(world.processes.inner.host.running().is_empty());
+    // One at a time: each begins when the one before is there.
+    let mut closed = closed;
+    drop(closed.split(1).unwrap());
+    for start in starts {
+        let child = tokio::time::timeout(PATIENCE, start)
+            .await
+            .unwrap()
+            .unwrap();
+        child.kill().unwrap();
+        tokio::time::timeout(PATIENCE, child.tree_ended())
+            .await
+            .unwrap();
+    }
+    assert!(begun.lock().unwrap().is_sorted());
+    assert_eq!(gate.available_permits(), 1);
+    drop(closed);
+}
+
 #[tokio::test]
 async fn a_start_that_is_given_up_is_undone() {
     let world = World::new();
@@ -301,10 +346,11 @@ async fn what_a_killed_launcher_left_is_ended() {
     until("its child", || until_up(child.members().len())).await;
     let grace = Duration::from_millis(50);
     let marks = end_leftovers(world.dir.path(), &private, &live, 15, grace);
-    let marks = tokio::time::timeout(PATIENCE, marks)
+    let Left { marks, stuck } = tokio::time::timeout(PATIENCE, marks)
         .await
         .unwrap()
         .unwrap();
+    assert_eq!(stuck, []);
     assert!(marks.len() >= 2, "{marks:?}");
     tokio::time::timeout(PATIENCE, child.tree_ended())
         .await
@@ -332,10 +378,11 @@ async fn what_was_left_is_known_without_its_record() {
     let private = world.dir.path().join("private");
     let grace = Duration::from_millis(50);
     let marks = end_leftovers(world.dir.path(), &private, &live, 15, grace);
-    let marks = tokio::time::timeout(PATIENCE, marks)
+    let Left { marks, stuck } = tokio::time::timeout(PATIENCE, marks)
         .await
         .unwrap()
         .unwrap();
+    assert_eq!(stuck, []);
     let ids: Vec<_> = marks.iter().map(|mark| mark.id().as_str()).collect();
     assert_eq!(ids, ["marked"]);
     for child in children {

@@ -34,6 +34,7 @@ fn plans(instances: &[(&str, &str)]) -> Plans {
         requires: Vec::new(),
         needs: Vec::new(),
         teller: Teller::default(),
+        sampling: None,
         on_core_restart: crate::ports::OnCoreRestart::Keep,
     };
     Plans {

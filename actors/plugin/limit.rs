@@ -32,7 +32,11 @@ impl PluginState {
             };
             state.usage = Some(usage);
             let limits = state.plan.limits;
-            if round == Round::First || limits.is_none() {
+            let counts = match round {
+                Round::First => false,
+                Round::Regular | Round::Apart(_) => true,
+            };
+            if !counts || limits.is_none() {
                 return;
             }
             state.watched.note(Sampled {

@@ -21,7 +21,7 @@ use crate::message::{Order, OrderError, OrderResult, PluginMessage};
 use crate::ports::{Clock, FileFacts, Kind, Look, Ports, Preparation};
 use crate::seat::{Posted, Seat};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use requires::{Missing, Requirements};
+use requires::{Missing, Requirements, Roomless};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use supervision::lifecycle::{
@@ -42,6 +42,7 @@ pub struct PluginState {
     ports: Ports,
     requirements: Requirements,
     missing: Missing,
+    roomless: Roomless,
     waiters: Waiters,
     timer: Timer,
     /// Who gave the order that is being obeyed; empty = it was posted.
@@ -101,6 +102,7 @@ impl Actor for PluginActor {
             hub,
             requirements: Requirements::default(),
             missing: Missing::default(),
+            roomless: Roomless::default(),
             waiters: Waiters::default(),
             timer: Timer::default(),
             asked_by: String::new(),
@@ -189,6 +191,7 @@ impl PluginState {
         self.give_up_turn();
         self.follow_requirements();
         self.await_missing();
+        self.await_room();
         self.publish();
         self.waiters.answer(&self.seat);
         let due = self.seat.state().life.next_deadline();
@@ -377,14 +380,7 @@ impl PluginState {
     }
 
     /// The one place where a change of phase is logged (architecture §4).
-    fn log_phase(
-        &self,
-        from: PhaseName,
-        to: PhaseName,
-        run: Run,
-        cause: &str,
-        now: MonoTime,
-    ) {
+    fn log_phase(&self, from: PhaseName, to: PhaseName, run: Run, cause: &str, now: MonoTime) {
         let state = self.seat.state();
         let delay_ms = state
             .life

@@ -1,4 +1,5 @@
-//! What a plugin waits for before it is started: others that it requires, and devices and files that it needs.
+//! What a plugin waits for before it is started: others that it requires, and devices and files that it needs, room on
+//! the disk.
 //!
 //! Invariants: whether a required plugin is there is judged by its newest view when a start is looked at; whoever follows it
 //! posts a fact for every change after that, so none is missed; nothing is followed for a plugin that requires nothing.
@@ -9,8 +10,9 @@ use crate::seat::Seat;
 use crate::view::View;
 use std::path::PathBuf;
 use std::sync::Arc;
-use supervision::PluginId;
 use supervision::lifecycle::{BlockReason, Event, PhaseName, Wish};
+use supervision::room::may_lack_room;
+use supervision::{MonoTime, PluginId};
 use tokio::task::AbortHandle;
 
 /// Those that are followed, by a task each.
@@ -28,9 +30,30 @@ impl Drop for Requirements {
     }
 }
 
-/// The wait for devices and files, while it is blocked for one.
+/// The wait for room on a disk: for which try it is the shorter way, and the task that waits.
 #[derive(Default)]
-pub(super) struct Missing(Option<(Vec<PathBuf>, AbortHandle)>);
+pub(super) struct Roomless(Option<(MonoTime, AbortHandle)>);
+
+impl Drop for Roomless {
+    fn drop(&mut self) {
+        if let Some((_, task)) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// What is waited for while it is blocked.
+#[derive(Debug, PartialEq, Eq)]
+enum Awaited {
+    /// Devices and files.
+    Paths(Vec<PathBuf>),
+    /// The end of what an earlier launcher left.
+    Leftovers,
+}
+
+/// The wait for that.
+#[derive(Default)]
+pub(super) struct Missing(Option<(Awaited, AbortHandle)>);
 
 impl Drop for Missing {
     fn drop(&mut self) {
@@ -77,37 +100,75 @@ impl PluginState {
         };
     }
 
-    /// Waits for what is needed while it is blocked for that, and no longer.
+    /// Waits for what it is blocked for, as far as anybody can tell when that is there, and no longer.
     pub(super) fn await_missing(&mut self) {
-        let Some(needs) = self.missing_needs() else {
+        let Some(awaited) = self.awaited() else {
             self.missing = Missing::default();
             return;
         };
-        let awaited = self.missing.0.as_ref();
-        if awaited.is_some_and(|(paths, task)| *paths == needs && !task.is_finished()) {
+        let before = self.missing.0.as_ref();
+        if before.is_some_and(|(same, task)| *same == awaited && !task.is_finished()) {
             return;
         }
-        let (there, seat) = (
-            self.ports.preparer.all_there(needs.clone()),
-            self.seat.clone(),
-        );
+        let preparer = &self.ports.preparer;
+        let there = match &awaited {
+            Awaited::Paths(needs) => preparer.all_there(needs.clone()),
+            Awaited::Leftovers => preparer.leftovers_gone(&self.seat.id),
+        };
+        let seat = self.seat.clone();
         let task = tokio::spawn(async move {
             there.await;
             seat.post(Event::CauseGone);
         });
-        self.missing = Missing(Some((needs, task.abort_handle())));
+        self.missing = Missing(Some((awaited, task.abort_handle())));
     }
 
-    /// What is needed, while it is blocked for that.
-    fn missing_needs(&self) -> Option<Vec<PathBuf>> {
+    /// What failed while a disk was full is tried as soon as it has room again; each failure has its own look.
+    pub(super) fn await_room(&mut self) {
+        let waits = {
+            let mut state = self.seat.state();
+            let phase = state.life.phase();
+            let waits = phase.next_try().filter(|_| may_lack_room(phase));
+            if waits.is_none() {
+                state.lacks_room = None;
+            }
+            waits
+        };
+        let Some((next_try, _)) = waits else {
+            self.roomless = Roomless::default();
+            return;
+        };
+        if self
+            .roomless
+            .0
+            .as_ref()
+            .is_some_and(|(of, _)| *of == next_try)
+        {
+            return;
+        }
+        let (preparer, seat) = (self.ports.preparer.clone(), self.seat.clone());
+        let task = tokio::spawn(async move {
+            let short = preparer.short_of_room().await;
+            seat.state().lacks_room.clone_from(&short);
+            if let Some(folder) = short {
+                tracing::warn!(plugin = %seat.id, "no room on the disk of {}; it is tried again as soon as there is some", folder.display());
+                preparer.room_again().await;
+                seat.post(Event::CauseGone);
+            }
+        });
+        self.roomless = Roomless(Some((next_try, task.abort_handle())));
+    }
+
+    fn awaited(&self) -> Option<Awaited> {
         let state = self.seat.state();
         match state.life.phase().block_reason()? {
-            BlockReason::Needs(_) => Some(state.plan.needs.clone()),
+            BlockReason::Needs(_) => Some(Awaited::Paths(state.plan.needs.clone())),
+            BlockReason::Leftover(_) => Some(Awaited::Leftovers),
             BlockReason::Executable(_)
             | BlockReason::Credentials(_)
             | BlockReason::Settings(_)
-            | BlockReason::Awaits(_)
-            | BlockReason::Requires(_) => None,
+            | BlockReason::Awaits { .. }
+            | BlockReason::Requires { .. } => None,
         }
     }
 }

@@ -16,10 +16,12 @@ mod directory;
 mod ends;
 mod envfile;
 mod foreign;
+mod leftovers;
 mod needs;
 mod ours;
 mod own;
 mod renew;
+mod room;
 mod settings;
 mod stamp;
 #[cfg(test)]
@@ -28,6 +30,7 @@ mod tests;
 pub use authority::PlainCore;
 pub use certificate::ClientCertificates;
 pub use foreign::{FindForeign, Sought};
+pub use leftovers::Stuck;
 pub use own::OwnLogin;
 pub use settings::wrong_settings;
 
@@ -46,6 +49,7 @@ use ends::Ends;
 use foreign::Patrol;
 use own::Own;
 use renew::{Found, Waiting};
+use room::Rooms;
 use settings::{InOrder, Places};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,6 +84,10 @@ pub struct PrepareConfig {
     pub plain_core: Option<PlainCore>,
     /// Our own login.
     pub own: OwnLogin,
+    /// The folders in which starts and plugins write: want of room there may be why they fail.
+    pub written: Vec<PathBuf>,
+    /// What an earlier launcher left and could not be ended.
+    pub stuck: Vec<Stuck>,
 }
 
 /// Whether plugins get credentials.
@@ -122,6 +130,8 @@ struct Inner {
     changes: Arc<Changes>,
     ends: Arc<Ends>,
     clock: WallClock,
+    rooms: Rooms,
+    stuck: Arc<[Stuck]>,
 }
 
 /// Makes ready what a start will need and what takes the disk.
@@ -167,6 +177,12 @@ impl DiskPreparer {
             plain_core: config.plain_core.map(|core| Arc::new(Mutex::new(core))),
             core_deed: Mutex::default(),
             directory: Directory::new(accounts),
+            stuck: config.stuck.into(),
+            rooms: Rooms::new(
+                config.written,
+                |folder| os::room::room(folder).ok(),
+                desk.clone(),
+            ),
             desk,
             patrol: Patrol::new(finder),
             readiness,
@@ -197,6 +213,20 @@ impl Preparer for DiskPreparer {
 
     fn all_there(&self, needs: Vec<PathBuf>) -> BoxFuture<()> {
         Box::pin(needs::all_there(needs))
+    }
+
+    fn leftovers_gone(&self, id: &PluginId) -> BoxFuture<()> {
+        Box::pin(leftovers::gone(self.inner.stuck.to_vec(), id.clone()))
+    }
+
+    fn short_of_room(&self) -> BoxFuture<Option<PathBuf>> {
+        let rooms = self.inner.rooms.clone();
+        Box::pin(async move { rooms.short().await })
+    }
+
+    fn room_again(&self) -> BoxFuture<()> {
+        let rooms = self.inner.rooms.clone();
+        Box::pin(async move { rooms.again().await })
     }
 }
 
@@ -300,7 +330,9 @@ impl Inner {
             Kind::Core => self.plain_core.clone(),
             Kind::Plugin => None,
         };
+        let stuck = self.stuck.clone();
         let seen = self.desk.ask(move || {
+            leftovers::check(&stuck, &id)?;
             let files = places.look(&id, kind, &plan)?;
             if let Some(core) = plain_core {
                 locked(&core)

@@ -264,6 +264,8 @@ fn preparer(
             login: "launcher".to_owned(),
             renew_at: 0.66,
         },
+        written: Vec::new(),
+        stuck: Vec::new(),
     };
     DiskPreparer::new(
         config,
@@ -287,6 +289,7 @@ fn plan() -> Plan {
         requires: Vec::new(),
         needs: Vec::new(),
         teller: crate::ports::Teller::default(),
+        sampling: None,
         on_core_restart: crate::ports::OnCoreRestart::Keep,
     }
 }

@@ -15,15 +15,17 @@ pub(crate) use notified::Notified;
 
 use crate::message::PluginMessage;
 use crate::outbox::Outbox;
-use crate::ports::{Child, FileFacts, Kind, Memory, Plan, Usage};
+use crate::ports::{Child, FileFacts, Kind, Memory, Plan, Round, Usage};
 use crate::sampling::Watched;
 use crate::turn::Turn;
 use crate::view::{LastExit, View};
 use os::cgroup::TreeKind;
 use ractor::ActorRef;
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 use supervision::hand::{ByHand, Setting, enabled};
 use supervision::lifecycle::{Effect, Event, Lifecycle};
 use supervision::past::{Fault, PastWish};
@@ -79,6 +81,8 @@ pub(crate) struct SeatState {
     pub(crate) outbox: Outbox,
     /// What the newest run says of itself.
     pub(crate) notified: Notified,
+    /// Its last failure may be for want of room on the disk of this folder.
+    pub(crate) lacks_room: Option<PathBuf>,
 }
 
 /// A plugin's place: outlives its actor.
@@ -182,6 +186,7 @@ impl Seat {
             watched: Watched::default(),
             outbox: Outbox::default(),
             notified: Notified::default(),
+            lacks_room: None,
         };
         let view = watch::Sender::new(Arc::new(state.view(&id, kind, 0)));
         Arc::new(Seat {
@@ -229,11 +234,16 @@ impl Seat {
         lock(&self.state).child.clone()
     }
 
-    /// Whether a sample of the run that lives was taken; also when none lives.
+    /// Whether the run that lives is to be measured in this round.
     #[must_use]
-    pub fn is_measured(&self) -> bool {
+    pub fn is_measured_in(&self, round: Round) -> bool {
         let state = lock(&self.state);
-        state.child.is_none() || state.usage.is_some()
+        match (round, state.plan.sampling) {
+            (_, Some(Duration::ZERO)) => false,
+            (Round::First, _) => state.child.is_some() && state.usage.is_none(),
+            (Round::Regular, own) => own.is_none(),
+            (Round::Apart(every), own) => own == Some(every),
+        }
     }
 
     /// The processes that live on it.

@@ -34,6 +34,7 @@ pub mod notify;
 pub mod pidfd;
 mod process;
 pub mod readable;
+pub mod room;
 mod run;
 mod said;
 mod sender;

@@ -23,7 +23,8 @@ use tokio::time::{Instant, timeout_at};
 /// How long after SIGKILL it is looked for processes that were forked meanwhile.
 const KILL_ROUND: Duration = Duration::from_secs(1);
 
-/// After so many rounds nobody waits any more for those in uninterruptible sleep.
+/// Nobody waits any more for those that were sent SIGKILL so often and have not ended: nothing of their program is
+/// executed any more, but they are in the kernel until a disk or a device answers them.
 const STUCK_ROUNDS: usize = 3;
 
 /// A live process as a launcher has recorded it.
@@ -68,7 +69,7 @@ pub struct Leftover {
 pub struct Ended {
     /// How many had to be killed.
     pub killed: usize,
-    /// Those in uninterruptible sleep: killed, but they will end only when a disk or a device answers them.
+    /// Those in the kernel's hands: killed, but they will end only when a disk or a device answers them.
     pub stuck: Vec<Leftover>,
 }
 
@@ -211,7 +212,7 @@ impl Sweep {
     }
 
     /// Ends these leftovers and what they fork meanwhile: `signal`, after `grace` SIGKILL; then removes their cgroups.
-    /// Completes when all are gone, or all that is left has been in uninterruptible sleep for some seconds.
+    /// Completes when all are gone, or all that is left has not ended for some seconds after SIGKILL.
     ///
     /// # Errors
     /// When some may not be signalled or held; then all others are gone.
@@ -234,7 +235,7 @@ impl Sweep {
         let mut killed = HashSet::new();
         let cgroups = self.cgroups();
         let mut stuck = Vec::new();
-        for round in 1.. {
+        loop {
             // Those that were started since the first look, too.
             let left = self.find()?;
             ending.hold(&left);
@@ -247,13 +248,13 @@ impl Sweep {
                     tracing::debug!(%error, "a cgroup that was left behind cannot be killed");
                 }
             }
-            ending.send(libc::SIGKILL);
+            ending.kill();
             ending.wait(KILL_ROUND).await;
             let undying = ending.held.keys().map(|member| member.pid);
             for text in undying.filter_map(table::undying) {
                 tracing::warn!("{text}; a launcher before this one left it");
             }
-            if round >= STUCK_ROUNDS && ending.all_are_stuck() {
+            if ending.all_are_stuck() {
                 stuck = left;
                 stuck.retain(|one| ending.held.contains_key(&one.member));
                 break;
@@ -351,6 +352,8 @@ fn add_related(
 #[derive(Default)]
 struct Ending {
     held: BTreeMap<Member, Pidfd>,
+    /// How often each was sent SIGKILL.
+    kills: BTreeMap<Member, usize>,
     denied: HashSet<Member>,
     failed: Option<SweepError>,
 }
@@ -413,12 +416,23 @@ impl Ending {
         self.held.retain(|_, held| !held.has_ended());
     }
 
-    /// Whether some are left, and each of them is in uninterruptible sleep.
+    fn kill(&mut self) {
+        self.send(libc::SIGKILL);
+        for member in self.held.keys() {
+            *self.kills.entry(*member).or_default() += 1;
+        }
+    }
+
+    /// Whether some are left, and none of them ends.
     fn all_are_stuck(&self) -> bool {
         // When all that were held are gone, others may have been forked meanwhile.
         let mut left = self.held.keys();
         !self.held.is_empty()
-            && left.all(|one| matches!(table::stat(one.pid), Ok(Some(stat)) if stat.state == 'D'))
+            && left.all(|one| {
+                self.kills
+                    .get(one)
+                    .is_some_and(|kills| *kills >= STUCK_ROUNDS)
+            })
     }
 
     fn finish(self, killed: usize) -> Result<usize, SweepError> {

@@ -21,6 +21,7 @@ pub mod past;
 pub mod plan;
 pub mod policy;
 pub mod ready;
+pub mod room;
 pub mod time;
 pub mod why;
 

@@ -161,6 +161,7 @@ fn blocked(reason: &BlockReason) -> String {
         }
         BlockReason::Executable(text)
         | BlockReason::Credentials(text)
+        | BlockReason::Leftover(text)
         | BlockReason::Settings(text) => format!("it cannot be started: {text}"),
     }
 }

@@ -6,9 +6,11 @@ use std::fs;
 #[test]
 fn a_memory_eater_is_restarted_and_what_it_did_is_kept() {
     let home = Home::new(
-        "corebin: mqttcore\nautostart: [eater]\nmonitor: {interval: 200ms}\nrestart: {firstDelay: 1h}\n\
-         plugins:\n  eater: {limits: {memory: 24MiB, strikes: 2}}\n",
+        "corebin: mqttcore\nautostart: [unseen, eater]\nmonitor: {interval: 1h}\nrestart: {firstDelay: 1h}\n\
+         plugins:\n  eater: {limits: {memory: 24MiB, strikes: 2}, monitor: {interval: 200ms}}\n  \
+         unseen: {monitor: {interval: 0}}\n",
     );
+    home.plugin("unseen", "exec sleep 1000");
     // A shell that keeps a word of some 60 MiB.
     home.plugin(
         "eater",
@@ -36,6 +38,8 @@ fn a_memory_eater_is_restarted_and_what_it_did_is_kept() {
     ] {
         assert!(evidence.contains(wanted), "{wanted} in {evidence}");
     }
+    // One whose interval is zero is left out, also of the first look.
+    assert_eq!(hub.info("unseen")["OpenFDs"], -1);
     hub.down();
 }
 

@@ -1,6 +1,6 @@
 //! When a plugin counts as ready, and what becomes of one that does not say so, or falls silent later.
 
-use crate::hub::{Home, Hub, eventually};
+use crate::hub::{Home, Hub, eventually, signal_pid};
 use crate::plain::counter;
 
 const CORE: &str = "corebin: mqttcore\n";
@@ -94,5 +94,33 @@ time.sleep(1000)
         assert_eq!(hub.info(id)["Run"], 1, "{id}");
     }
     ended_once(&hub, "mute", "was stopped, not ready after 0.5 s");
+    hub.down();
+}
+
+#[test]
+fn a_plugin_that_a_reload_makes_ready_by_the_bus_is_heard_there() {
+    let home = Home::new(&format!("{CORE}autostart: [waits]\n"));
+    home.plugin("waits", "exec sleep 1000");
+    counter(&home);
+    let hub = home.up();
+    hub.wait_phase("waits", "running");
+    let by_bus =
+        "plugins:\n  counter: {ready: bus}\n  waits: {ready: bus, start: {timeout: 500ms}}\n";
+    let text = format!("{CORE}autostart: [waits, counter]\n{by_bus}");
+    std::fs::write(hub.path("config/launcher.yaml"), text).unwrap();
+    hub.ok(&["reload"]);
+    hub.wait_phase("counter", "running");
+    assert_eq!(hub.info("counter")["Run"], 1);
+    // Who never logs in is not ready by being alive any more.
+    hub.wait_log("waits", "was stopped, not ready after 0.5 s");
+    // A connection after that asks for the same again.
+    signal_pid(hub.pid("mqttcore"), 9);
+    eventually("the counter is seen to log in at the next core", || {
+        let restarted = hub.hubcli(&["restart", "counter"]);
+        let info: Vec<serde_json::Value> =
+            serde_json::from_slice(&hub.hubcli(&["--json", "ls"]).stdout).ok()?;
+        let info = info.into_iter().find(|info| info["Name"] == "counter")?;
+        (restarted.status.success() && info["Phase"] == "running").then_some(())
+    });
     hub.down();
 }

@@ -106,16 +106,27 @@ impl Confined {
     }
 }
 
+/// By time alone they would be tried again when the test is long over.
+const PATIENT: &str = "restart: {on: {credential: {firstDelay: 1h, delay: 1h, maxDelay: 1h}, \
+                       earlyExit: {firstDelay: 1h, delay: 1h, maxDelay: 1h}}}\n";
+
 #[test]
-fn without_room_for_credentials_only_who_has_none_is_blocked_until_there_is_some() {
-    let home = Home::new("corebin: mqttcore\nautostart: [old]\n");
+fn without_room_for_credentials_only_who_has_none_is_blocked_and_room_that_returns_is_a_cause() {
+    let home = Home::new(&format!("corebin: mqttcore\nautostart: [old]\n{PATIENT}"));
     home.plugin("old", SLEEPER);
     home.plugin("new", SLEEPER);
+    // It has credentials, and cannot live without room all the same.
+    let own = "dd if=/dev/zero of=\"$HIVEOT_HOME/certs/own.$HIVEOT_RUN\" bs=64k count=2 2>/dev/null || exit 1";
+    home.plugin("writer", &format!("{own}\n{SLEEPER}"));
     let Some(confined) = Confined::up(home, "certs") else {
         return;
     };
     let old = confined.wait_phase("old", "running")["PID"].clone();
+    assert!(confined.hubcli(&["start", "writer"]).status.success());
+    assert!(confined.hubcli(&["stop", "writer"]).status.success());
     confined.fill();
+    assert_eq!(confined.hubcli(&["start", "writer"]).status.code(), Some(1));
+    confined.wait_phase("writer", "backoff");
     let started = confined.hubcli(&["start", "new"]);
     assert_eq!(started.status.code(), Some(1));
     let text = complaint(&started);
@@ -133,9 +144,22 @@ fn without_room_for_credentials_only_who_has_none_is_blocked_until_there_is_some
         "{blocked}"
     );
     assert_eq!(confined.info("old").unwrap()["PID"], old);
+    for id in ["new", "writer"] {
+        let told = format!(
+            "room on the disk of {}",
+            confined.hub.path("certs").display()
+        );
+        eventually(&format!("why {id} says what it waits for"), || {
+            let why = confined.hubcli(&["why", id]);
+            String::from_utf8_lossy(&why.stdout)
+                .contains(&told)
+                .then_some(())
+        });
+    }
 
     confined.make_room();
     confined.wait_phase("new", "running");
+    confined.wait_phase("writer", "running");
     let files = confined.files();
     assert!(files.iter().any(|file| file == "new.token"), "{files:?}");
     assert!(

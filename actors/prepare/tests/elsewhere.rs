@@ -28,6 +28,8 @@ fn config(world: &World, life: Duration) -> PrepareConfig {
             login: "launcher".to_owned(),
             renew_at: 0.66,
         },
+        written: Vec::new(),
+        stuck: Vec::new(),
     }
 }
 

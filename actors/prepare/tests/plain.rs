@@ -41,6 +41,8 @@ impl World {
                 login: "launcher".to_owned(),
                 renew_at: 0.66,
             },
+            written: Vec::new(),
+            stuck: Vec::new(),
         };
         DiskPreparer::new(
             config,

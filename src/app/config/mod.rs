@@ -157,6 +157,8 @@ pub struct PluginConfig {
     pub watchdog: Option<Duration>,
     /// Block `limits`.
     pub limits: Limits,
+    /// Block `monitor`: how often its tree is measured, where that is not as for all; zero = never.
+    pub sampling: Option<Duration>,
     /// What a new run of the core means for it.
     pub on_core_restart: OnCoreRestart,
 }
@@ -207,6 +209,7 @@ impl Config {
             },
             logs: plugin.logs,
             limits: plugin.limits,
+            sampling: plugin.sampling,
             args: plugin.args.clone(),
             env: plugin.env.clone(),
             env_file: env_file.map(|path| folders.in_config(path)).transpose()?,

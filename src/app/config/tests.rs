@@ -35,7 +35,7 @@ fn folders(home: &Path, over: Overrides) -> Folders {
 
 const TOP_KEYS: &str = "expected one of attachstderr attachstdout autorestart autostart cgroups corebin createPluginCred creds events \
                         limits logLevel logplugins logPlugins logs logtofile monitor plugins restart runtime start stop";
-const PLUGIN_KEYS: &str = "expected one of args cwd env envFile instanceOf limits logs needs onCoreRestart ready requires restart start stop watchdog";
+const PLUGIN_KEYS: &str = "expected one of args cwd env envFile instanceOf limits logs monitor needs onCoreRestart ready requires restart start stop watchdog";
 const ID: &str = "expected an id of 1 to 64 of A-Z a-z 0-9 _ and - (a program with another file name runs under such an \
                   id by instanceOf, in autostart by 'id: filename')";
 const ENTRY: &str = "expected the id of a plugin, or 'id: filename' for a program under another id";
@@ -451,7 +451,7 @@ fn each_kind_of_readiness_is_read() {
 fn limits_are_merged_over_those_of_all() {
     let config = good(
         "corebin: {bin: x, limits: {memory: 1GiB, action: event}}\nlimits: {memory: 200MiB, cpu: 90%, pids: 100}\n\
-         monitor: {interval: 0}\nplugins:\n  a: {limits: {memory: 64MiB, hard: true, strikes: 1}}\n  b: {limits: {cpu: 0, pids: 0}}\n",
+         monitor: {interval: 0}\nplugins:\n  a: {limits: {memory: 64MiB, hard: true, strikes: 1}}\n  b: {limits: {cpu: 0, pids: 0}, monitor: {interval: 1s}}\n  c: {monitor: {interval: 0}}\n",
     );
     let folders = folders(Path::new("/h"), Overrides::default());
     let plans = config.plans(&folders).expect("plans");
@@ -484,6 +484,12 @@ fn limits_are_merged_over_those_of_all() {
     };
     assert_eq!(plans.core.limits, core);
     assert_eq!(plans.sampling, Duration::ZERO);
+    let second = Duration::from_secs(1);
+    // What is as for all is nothing of its own.
+    for (name, own) in [("a", None), ("b", Some(second)), ("c", None)] {
+        assert_eq!(plans.by_id[&id(name)].sampling, own, "{name}");
+    }
+    assert_eq!(plans.own_intervals(), [second].into());
     let plans = good("limits: {memory: 1MiB}\ncorebin: x\n")
         .plans(&folders)
         .expect("plans");

@@ -24,7 +24,7 @@ use actors::memory::{DiskMemory, LiveRuns};
 use actors::news::News;
 use actors::ports::{Clock, FileFacts, Memory, Ports, Teller};
 use actors::prepare::{
-    ClientCertificates, Credentials, DiskPreparer, OwnLogin, PlainCore, PrepareConfig,
+    ClientCertificates, Credentials, DiskPreparer, OwnLogin, PlainCore, PrepareConfig, Stuck,
 };
 use anyhow::{Context, anyhow};
 use bus::client::{Client, Endpoint, Network, Options, connect_forever};
@@ -120,7 +120,7 @@ pub(super) async fn wire(
     signals: Signals,
 ) -> anyhow::Result<Wired> {
     let core = find_core(folders, config)?;
-    let (memory, live) = take_over(folders, config).await?;
+    let (memory, live, stuck) = take_over(folders, config).await?;
     let home = folders.home.clone();
     let host = start_host(folders, config)?;
     let places = Places::of(settings, config)?;
@@ -137,7 +137,7 @@ pub(super) async fn wire(
     let plans = config.plans(folders)?;
     let core_path = core.as_ref().map(|file| file.path.clone());
     let preparer = Arc::new(DiskPreparer::new(
-        prepare_config(folders, config, core_path.clone()),
+        prepare_config(folders, config, core_path.clone(), stuck),
         Arc::new(accounts(folders, &bridge)),
         finder,
         processes.readiness(),
@@ -240,7 +240,7 @@ fn accounts(folders: &Folders, bridge: &BridgeArgs) -> BusAccounts {
 async fn take_over(
     folders: &Folders,
     config: &Config,
-) -> anyhow::Result<(Arc<DiskMemory>, Arc<LiveRuns>)> {
+) -> anyhow::Result<(Arc<DiskMemory>, Arc<LiveRuns>, Vec<Stuck>)> {
     let (store, was_open) = folders.own_store()?;
     if was_open {
         tracing::warn!(
@@ -259,7 +259,7 @@ async fn take_over(
     for run in live.all() {
         memory.keep_run(&run.id, run.run);
     }
-    let marks = end_leftovers(
+    let left = end_leftovers(
         &folders.home,
         &folders.run_private(),
         &live,
@@ -268,10 +268,10 @@ async fn take_over(
     )
     .await
     .map_err(|text| anyhow!("{text}; nothing is started beside it"))?;
-    for mark in &marks {
+    for mark in &left.marks {
         memory.keep_run(mark.id(), mark.run());
     }
-    Ok((Arc::new(memory), live))
+    Ok((Arc::new(memory), live, left.stuck))
 }
 
 /// The core's file; its absence ends the start with the original's words (HP 1.5).
@@ -378,7 +378,12 @@ fn options(folders: &Folders, places: &Places) -> Options {
     options
 }
 
-fn prepare_config(folders: &Folders, config: &Config, core: Option<PathBuf>) -> PrepareConfig {
+fn prepare_config(
+    folders: &Folders,
+    config: &Config,
+    core: Option<PathBuf>,
+    stuck: Vec<Stuck>,
+) -> PrepareConfig {
     let after_server = core.is_some();
     let plain_core = plain_core(folders, config);
     PrepareConfig {
@@ -405,6 +410,16 @@ fn prepare_config(folders: &Folders, config: &Config, core: Option<PathBuf>) -> 
             login: folders.client_id.clone(),
             renew_at: config.creds.renew_at,
         },
+        written: [
+            &folders.home,
+            &folders.certs,
+            &folders.logs,
+            &folders.stores,
+            &folders.run,
+        ]
+        .map(Clone::clone)
+        .to_vec(),
+        stuck,
     }
 }
 

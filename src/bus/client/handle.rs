@@ -64,6 +64,8 @@ pub(super) struct Shared {
     pub(super) closing: watch::Sender<bool>,
     pub(super) eager: watch::Sender<bool>,
     pub(super) nudged: Notify,
+    /// What each connection from now on is to be subscribed to besides its inbox, in order.
+    filters: Mutex<Vec<String>>,
 }
 
 /// One connection, from the grant of its subscriptions to its end.
@@ -82,9 +84,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(login: &str) -> Self {
+    pub(super) fn new(login: &str, filters: &[String]) -> Self {
         Shared {
             login: login.to_owned(),
+            filters: Mutex::new(filters.to_vec()),
             live: Mutex::new(None),
             status: watch::Sender::new(Status::Connecting {
                 failures: 0,
@@ -99,6 +102,23 @@ impl Shared {
 
     pub(super) fn set_live(&self, live: Option<Arc<Live>>) {
         *locked(&self.live) = live;
+    }
+
+    pub(super) fn filters(&self) -> Vec<String> {
+        locked(&self.filters).clone()
+    }
+
+    /// Adds those that are not there; gives these.
+    pub(super) fn add_filters(&self, more: Vec<String>) -> Vec<String> {
+        let mut filters = locked(&self.filters);
+        let mut new = more;
+        new.retain(|filter| !filters.contains(filter));
+        filters.extend(new.iter().cloned());
+        new
+    }
+
+    pub(super) fn drop_filters(&self, which: &[String]) {
+        locked(&self.filters).retain(|filter| !which.contains(filter));
     }
 }
 

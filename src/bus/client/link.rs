@@ -27,6 +27,8 @@ pub(super) struct Link {
     pub(super) endpoint: Endpoint,
     pub(super) mqtt_client_id: String,
     pub(super) live: Arc<Live>,
+    /// What it was asked for besides its inbox.
+    pub(super) filters: Vec<String>,
     eventloop: EventLoop,
     early: Vec<Publish>,
     /// How long the hub may leave everything unanswered.
@@ -237,6 +239,7 @@ async fn open_at(
         endpoint: endpoint.clone(),
         mqtt_client_id,
         live: Arc::new(Live::new(client, inbox)),
+        filters: options.subscriptions.clone(),
         eventloop,
         early,
         patience: options.keep_alive,

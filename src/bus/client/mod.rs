@@ -16,6 +16,7 @@ mod handle;
 mod link;
 mod many;
 mod message;
+mod more;
 mod options;
 mod retry;
 mod session;

@@ -6,7 +6,7 @@
 use super::handle::{Client, Shared, Status};
 use super::link::{self, Link};
 use super::retry::Retry;
-use super::{ConnectError, Incoming, Options};
+use super::{ConnectError, Incoming, Options, more};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{self, OwnedPermit};
@@ -66,7 +66,11 @@ fn parts(
     mpsc::Receiver<Incoming>,
 ) {
     let (sender, receiver) = mpsc::channel(options.queue.max(1) + 2);
-    (Arc::new(Shared::new(&options.login)), sender, receiver)
+    (
+        Arc::new(Shared::new(&options.login, &options.subscriptions)),
+        sender,
+        receiver,
+    )
 }
 
 /// Room for both reports of a connection.
@@ -94,11 +98,15 @@ async fn stay(shared: &Shared, options: &Options, sender: &mpsc::Sender<Incoming
         let Some(room) = Room::take(sender).await else {
             return;
         };
+        let options = Options {
+            subscriptions: shared.filters(),
+            ..options.clone()
+        };
         let opened = tokio::select! {
             biased;
             _ = closing.wait_for(|closing| *closing) => return,
             () = sender.closed() => return,
-            opened = link::open(options, Duration::MAX) => opened,
+            opened = link::open(&options, Duration::MAX) => opened,
         };
         let last = match opened {
             Ok(link) => {
@@ -153,6 +161,7 @@ async fn run(
     let live = Arc::clone(&link.live);
     let (endpoint, mqtt_client_id) = (link.endpoint.clone(), link.mqtt_client_id.clone());
     shared.set_live(Some(Arc::clone(&live)));
+    more::catch_up(shared, &live, &link.filters);
     shared.status.send_replace(Status::Connected {
         endpoint: endpoint.clone(),
         mqtt_client_id: mqtt_client_id.clone(),

@@ -46,7 +46,8 @@ impl Lifecycle {
             | BlockReason::Settings(_)
             | BlockReason::Awaits { .. }
             | BlockReason::Requires { .. }
-            | BlockReason::Needs(_) => blocked_delay(attempts_before, &mut self.jitter),
+            | BlockReason::Needs(_)
+            | BlockReason::Leftover(_) => blocked_delay(attempts_before, &mut self.jitter),
         };
         self.phase = Phase::Blocked {
             reason,

@@ -43,6 +43,8 @@ pub enum BlockReason {
     },
     /// A device or file that it needs is not there.
     Needs(String),
+    /// A process of an earlier run was killed and has not ended: there would be two.
+    Leftover(String),
 }
 
 impl BlockReason {
@@ -55,7 +57,8 @@ impl BlockReason {
             | BlockReason::Settings(text)
             | BlockReason::Awaits { text, .. }
             | BlockReason::Requires { text, .. }
-            | BlockReason::Needs(text) => text,
+            | BlockReason::Needs(text)
+            | BlockReason::Leftover(text) => text,
         }
     }
 }

@@ -74,7 +74,8 @@ impl Lifecycle {
                     | BlockReason::Credentials(_)
                     | BlockReason::Settings(_)
                     | BlockReason::Requires { .. }
-                    | BlockReason::Needs(_)),
+                    | BlockReason::Needs(_)
+                    | BlockReason::Leftover(_)),
                 ..
             } => Verdict::Failed(format!("failed starting '{id}': {}", reason.text())),
             Phase::Stopped { .. } => {

@@ -397,6 +397,15 @@ fn what_is_not_tried_says_what_is_missing() {
             ("it cannot be started: x".to_owned(), mend.to_owned())
         );
     }
+    let found = blocked_by(BlockReason::Leftover("process 7 has not ended".to_owned()));
+    assert_eq!(
+        found.0,
+        "it cannot be started: process 7 has not ended"
+    );
+    assert!(
+        found.1.ends_with("it starts by itself when that process is gone"),
+        "{found:?}"
+    );
     assert_eq!(
         blocked_by(BlockReason::Needs(
             "needs /dev/ttyACM0, which is not there; it is started as soon as it appears (or change plugins.meter.needs)"

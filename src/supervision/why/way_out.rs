@@ -52,6 +52,11 @@ fn blocked(of: &Account<'_>, reason: &BlockReason) -> String {
                 "plug in or mount what is named, {by_itself}; to try at once: hubcli start {id}"
             )
         }
+        BlockReason::Leftover(_) => {
+            "look which disk, network drive or device does not answer, or start the machine anew; it starts by itself \
+             when that process is gone"
+                .to_owned()
+        }
         BlockReason::Executable(_) | BlockReason::Credentials(_) | BlockReason::Settings(_) => {
             format!("mend what is named, {by_itself}; to try at once: hubcli start {id}")
         }

@@ -64,6 +64,11 @@ impl Reader {
                 OfPlugin::Requires => plugin.requires = self.requires(&at, client_id, config),
                 OfPlugin::Needs => plugin.needs = self.needs(&at),
                 OfPlugin::Logs => self.logs(&at, &mut plugin.logs),
+                OfPlugin::Monitor => {
+                    let mut interval = config.sampling;
+                    self.monitor(&at, &mut interval);
+                    plugin.sampling = Some(interval).filter(|own| *own != config.sampling);
+                }
                 OfPlugin::OnCoreRestart => {
                     plugin.on_core_restart = self.word(&at, &ON_CORE_RESTART).unwrap_or_default();
                 }

@@ -56,6 +56,7 @@ fn phases() -> Vec<Phase> {
                 text: "x".to_owned(),
             },
             BlockReason::Needs("x".to_owned()),
+            BlockReason::Leftover("x".to_owned()),
         ]
         .map(|reason| Phase::Blocked {
             reason,
