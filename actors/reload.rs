@@ -354,6 +354,7 @@ mod tests {
             requires: Vec::new(),
             needs: Vec::new(),
             teller: crate::ports::Teller::default(),
+            sampling: None,
             on_core_restart: crate::ports::OnCoreRestart::default(),
         };
         let mut after = before.clone();

@@ -492,3 +492,34 @@ fn plugins_that_come_and_go_do_not_fill_the_memory() {
     assert!(!book.pasts.contains_key(&id("p9")) && book.pasts.contains_key(&id("p10")));
     assert_eq!(book.runs.len(), MAX_PASTS + 10, "numbers are for ever");
 }
+
+#[tokio::test]
+async fn ids_that_look_like_something_else_are_kept_like_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = "x".repeat(64);
+    let odd = [
+        "-",
+        "--",
+        "_",
+        "0",
+        "null",
+        "true",
+        "run",
+        "journal",
+        long.as_str(),
+    ];
+    let hand = || Some(by_hand(Setting::Enabled, "\"null\"\n{}"));
+    let (memory, _) = DiskMemory::open(dir.path()).unwrap();
+    for (run, name) in (1..).zip(odd) {
+        memory.keep_run(&id(name), Run(run));
+        memory.keep_hand(&id(name), hand()).await.unwrap();
+    }
+    memory.flush().await.unwrap();
+    drop(memory);
+    let (memory, notices) = DiskMemory::open(dir.path()).unwrap();
+    assert_eq!(notices, []);
+    for (run, name) in (1..).zip(odd) {
+        let kept = (memory.last_run(&id(name)), memory.hand(&id(name)));
+        assert_eq!(kept, (Run(run), hand()), "{name}");
+    }
+}

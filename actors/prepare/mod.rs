@@ -11,6 +11,7 @@ mod authority;
 mod certificate;
 mod changes;
 mod clock;
+mod config;
 mod credentials;
 mod directory;
 mod ends;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use authority::PlainCore;
 pub use certificate::ClientCertificates;
+pub use config::{Credentials, PrepareConfig};
 pub use foreign::{FindForeign, Sought};
 pub use leftovers::Stuck;
 pub use own::OwnLogin;
@@ -68,45 +70,6 @@ const NO_SERVICE: &str = "this hub has no auth service";
 /// A plugin with a certificate of the CA before.
 const AWAITS_RESTART: &str =
     "the CA is new, and the core is being restarted to go by it; it is tried again";
-
-/// What the preparer needs to know of the hub.
-#[derive(Debug, Clone)]
-pub struct PrepareConfig {
-    /// The plugins folder.
-    pub plugins: PathBuf,
-    /// Where the core's executable should be, when there is to be one.
-    pub core: Option<PathBuf>,
-    /// The home; relative paths of plans start there.
-    pub home: PathBuf,
-    /// Whether plugins get credentials (`createPluginCred`), and how.
-    pub credentials: Credentials,
-    /// What is needed of a core of ours that has no auth service; none = it has one, or is not ours.
-    pub plain_core: Option<PlainCore>,
-    /// Our own login.
-    pub own: OwnLogin,
-    /// The folders in which starts and plugins write: want of room there may be why they fail.
-    pub written: Vec<PathBuf>,
-    /// What an earlier launcher left and could not be ended.
-    pub stuck: Vec<Stuck>,
-}
-
-/// Whether plugins get credentials.
-#[derive(Debug, Clone)]
-pub enum Credentials {
-    /// They are there, or not needed; nothing is looked at.
-    AreThere,
-    /// They are made in this folder.
-    Made {
-        /// The certs folder.
-        certs: PathBuf,
-        /// From which share of its life on a token is renewed; 0 to 1.
-        renew_at: f64,
-        /// Whether the core gives tokens; otherwise it knows plugins by their certificates.
-        tokens: bool,
-        /// How client certificates are made beside; none = not.
-        certificates: Option<ClientCertificates>,
-    },
-}
 
 /// The real [`Preparer`] and [`Renewer`].
 pub struct DiskPreparer {

@@ -12,7 +12,10 @@ fn config(autostart: &str, plugins: &str) -> String {
 
 fn write(hub: &Hub, text: &str) -> PathBuf {
     let file = hub.path("config/launcher.yaml");
-    fs::write(&file, text).unwrap();
+    // As a whole: a reload may be on its way.
+    let part = hub.path("config/launcher.yaml.part");
+    fs::write(&part, text).unwrap();
+    fs::rename(&part, &file).unwrap();
     file
 }
 
@@ -133,6 +136,14 @@ fn a_file_of_no_use_changes_nothing_and_says_why() {
         ),
         ("a reserved id", good.replace("dropped]", "auth]"), "auth"),
         (
+            "a circle",
+            good.replace(
+                "plugins: {",
+                "plugins: {same: {requires: [new]}, new: {requires: [same]}, ",
+            ),
+            "new",
+        ),
+        (
             "a bad id",
             good.replace("dropped]", "\"a b\"]"),
             "has the character",
@@ -148,6 +159,11 @@ fn a_file_of_no_use_changes_nothing_and_says_why() {
     }
     hub.wait_log("launcher", "the configuration is not reloaded: ");
     fs::remove_file(&file).unwrap();
+    // Nor is something else in its place a file.
+    fs::create_dir(&file).unwrap();
+    let output = hub.hubcli(&["reload"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    fs::remove_dir(&file).unwrap();
     let output = hub.hubcli(&["reload"]);
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(err.contains("there is no such file"), "{err}");
@@ -157,7 +173,7 @@ fn a_file_of_no_use_changes_nothing_and_says_why() {
     fs::write(&file, "autostart: [").unwrap();
     hub.signal_launcher(1);
     eventually("the bad file is in the log", || {
-        (hub.log("launcher").matches("not reloaded: ").count() > 7).then_some(())
+        (hub.log("launcher").matches("not reloaded: ").count() > 9).then_some(())
     });
     fs::write(&file, config("same, new", "changed: {env: {A: '1'}}")).unwrap();
     hub.signal_launcher(1);
@@ -177,5 +193,113 @@ fn a_file_of_no_use_changes_nothing_and_says_why() {
         "{plan}"
     );
     assert_eq!(hub.pid("same"), pids[0]);
+    hub.down();
+}
+
+#[test]
+fn reloads_at_once_and_signals_in_a_row_end_with_the_last_file() {
+    let hub = home().up();
+    let same = hub.pid("same");
+    for round in 0..4 {
+        let before = ["same, changed", "same, new"][round % 2];
+        write(&hub, &config(before, ""));
+        std::thread::scope(|threads| {
+            threads.spawn(|| hub.ok(&["reload"]));
+            write(
+                &hub,
+                &config(
+                    "same, hand",
+                    &format!("same: {{stop: {{grace: {}s}}}}", round + 2),
+                ),
+            );
+            threads.spawn(|| hub.ok(&["reload"]));
+        });
+        let left = hub.ok(&["reload", "--dry-run"]);
+        assert!(left.contains("Nothing changes"), "{left}");
+    }
+    hub.pid("hand");
+    for id in ["changed", "new"] {
+        hub.wait_phase(id, "stopped");
+    }
+
+    write(&hub, &config("same, new", ""));
+    hub.signal_launcher(1);
+    write(&hub, &config("same, changed", ""));
+    hub.signal_launcher(1);
+    hub.pid("changed");
+    for id in ["hand", "new"] {
+        hub.wait_phase(id, "stopped");
+    }
+    assert_eq!(hub.pid("same"), same);
+    hub.down();
+}
+
+#[test]
+fn nothing_is_reloaded_while_the_launcher_ends() {
+    let home = Home::new("corebin: mqttcore\nautostart: [deaf]\nstop: {grace: 1h}\n");
+    home.plugin(
+        "deaf",
+        "trap '' TERM; echo set; while :; do sleep 1000; done",
+    );
+    home.plugin("new", WAITS);
+    let mut hub = home.up();
+    hub.wait_log("deaf", "set");
+    hub.signal_launcher(15);
+    hub.wait_phase("deaf", "stopping");
+    write(&hub, "corebin: mqttcore\nautostart: [new]\n");
+    for args in [&["reload"][..], &["reload", "--dry-run"]] {
+        let output = hub.hubcli(args);
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{err}");
+        assert!(err.contains("the launcher is stopping"), "{err}");
+    }
+    hub.signal_launcher(1);
+    hub.signal_launcher(15);
+    assert_eq!(hub.ended().code(), Some(0));
+    assert_eq!(hub.log("new"), "");
+    hub.assert_nothing_lives();
+}
+
+#[test]
+fn systemd_is_told_of_each_reload_with_its_time() {
+    let home = home();
+    let at = home.path("systemd.sock");
+    let socket = std::os::unix::net::UnixDatagram::bind(&at).unwrap();
+    socket.set_read_timeout(Some(crate::hub::PATIENCE)).unwrap();
+    let mut command = home.launcher();
+    command.env("NOTIFY_SOCKET", &at);
+    let hub = home.launch_by(command);
+    let next = |what: &str| {
+        let mut bytes = [0; 4096];
+        loop {
+            let length = socket.recv(&mut bytes).unwrap();
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            if text.lines().any(|line| line == what) {
+                return text;
+            }
+            assert!(!text.contains("RELOADING=1"), "before {what}: {text}");
+        }
+    };
+    let now = || {
+        let clock = nix::time::ClockId::CLOCK_MONOTONIC;
+        let now = std::time::Duration::from(nix::time::clock_gettime(clock).unwrap());
+        now.as_micros()
+    };
+    next("READY=1");
+    // Also of one that comes to nothing.
+    for text in [config("same", ""), "autostart: [".to_owned()] {
+        write(&hub, &text);
+        let before = now();
+        hub.signal_launcher(1);
+        let told = next("RELOADING=1");
+        let usec = told
+            .lines()
+            .find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+        let usec: u128 = usec.unwrap().parse().unwrap();
+        assert!((before..=now()).contains(&usec), "{usec} after {before}");
+        next("READY=1");
+    }
+    write(&hub, &config("same", ""));
+    hub.wait_for_bus();
     hub.down();
 }

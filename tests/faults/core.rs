@@ -204,6 +204,24 @@ fn a_file_that_does_not_load_under_live_plugins_is_replaced_by_the_last_good_one
             "{told}"
         );
     }
+    // A bad file changes nothing of it; a good one ends it, and what runs keeps running.
+    let listed = hub.pid("listed");
+    assert_eq!(hub.hubcli(&["reload"]).status.code(), Some(1));
+    assert!(hub.ok(&["why", "launcher"]).contains("degraded: "));
+    let again = "logLevel: info\ncorebin: mqttcore\nautostart: [listed]\nstop: {grace: 4s}\n";
+    fs::write(hub.path("config/launcher.yaml"), again).unwrap();
+    hub.ok(&["reload"]);
+    eventually("it is no longer degraded", || {
+        (!hub.ok(&["why", "launcher"]).contains("degraded")).then_some(())
+    });
+    hub.wait_log("launcher", "recovered");
+    assert_eq!(hub.pid("listed"), listed);
+    eventually("the good one is kept", || {
+        fs::read_to_string(&good)
+            .is_ok_and(|text| text.contains("grace: 4s"))
+            .then_some(())
+    });
+    fs::write(hub.path("config/launcher.yaml"), "autostrat: [listed]\n").unwrap();
     hub.signal_launcher(15);
     assert_eq!(hub.ended().code(), Some(0));
     // Nothing lives now, so nothing is at stake.

@@ -22,6 +22,7 @@ mod fork;
 #[path = "../common/hub.rs"]
 #[expect(dead_code, reason = "each suite uses its part")]
 mod hub;
+mod killed;
 mod lost_bus;
 mod means;
 mod mosquitto;

@@ -265,7 +265,44 @@ fn present() -> impl Strategy<Value = Present> {
         })
 }
 
+/// How one is when its part of a plan was done: the file is the new one, and what it says is so.
+fn done(one: &Present, action: Action) -> Present {
+    let enabling = match &one.enabling {
+        Enabling::Always => Enabling::Always,
+        Enabling::ByFile { is, hand, .. } => Enabling::ByFile {
+            was: *is,
+            is: *is,
+            hand: hand.clone(),
+        },
+    };
+    let (wish, phase) = match action {
+        Action::Start => (Wish::Up, PhaseName::Running),
+        Action::Stop => (Wish::Down, PhaseName::Stopped),
+        Action::Restart => (one.wish, PhaseName::Running),
+        Action::Update | Action::None => (one.wish, one.phase),
+    };
+    Present {
+        id: one.id.clone(),
+        enabling,
+        changes: Changes::default(),
+        wish,
+        phase,
+    }
+}
+
 proptest! {
+    #[test]
+    fn what_was_planned_and_done_leaves_nothing_to_plan(all in prop::collection::vec(present(), 0..8)) {
+        let planned = plan(&[], &all);
+        let after: Vec<Present> = planned
+            .iter()
+            .map(|one| done(all.iter().rev().find(|before| before.id == one.id).unwrap(), one.action))
+            .collect();
+        for one in plan(&[], &after) {
+            prop_assert_eq!(one.action, Action::None, "{}", one.why);
+        }
+    }
+
     #[test]
     fn whatever_is_changed(all in prop::collection::vec(present(), 0..8)) {
         let planned = plan(&[], &all);
