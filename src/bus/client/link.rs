@@ -182,15 +182,9 @@ async fn open_at(
 ) -> Result<Link, ConnectError> {
     // First, as without it there is no need to dial.
     let transport = transport(endpoint, credentials, proof)?;
-    let stream = dial(endpoint, credentials.owner_uid).await?;
+    let way = (dial(endpoint, credentials.owner_uid).await?, transport);
     let mqtt_client_id = new_client_id(&options.login);
-    let mqtt = mqtt_options(
-        options,
-        proof,
-        endpoint,
-        (stream, transport),
-        &mqtt_client_id,
-    );
+    let mqtt = mqtt_options(options, proof, endpoint, way, &mqtt_client_id);
     let (client, mut eventloop) = AsyncClient::builder(mqtt).capacity(OUTGOING).build();
     let inbox = topics::inbox(&mqtt_client_id);
     let filters: Vec<&str> = std::iter::once(inbox.as_str())
