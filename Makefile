@@ -13,7 +13,7 @@ EXAMPLE_PLUGIN := counter
 ADVISORY_DB ?= $(wildcard $(HOME)/.cargo/advisory-db)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install place build test vm fuzz lint audit bench mosquitto paho
+.PHONY: help run install place build test vm fuzz chaos lint audit bench mosquitto paho
 # One after the other, also with -j: cargo locks its folder anyway.
 .NOTPARALLEL:
 
@@ -68,6 +68,13 @@ MUTATION_ROUNDS ?= 100000
 fuzz: ## Gives parsers and a running core odd input for long
 	@FUZZ_ROUNDS='$(FUZZ_ROUNDS)' $(CARGO) test --locked --quiet --test fuzz -- --nocapture
 	@MUTATION_ROUNDS='$(MUTATION_ROUNDS)' $(CARGO) test --locked --quiet --test core mutated -- --nocapture
+
+# MODEL_SEED=N: the same again. A failure prints its seed and what happened.
+MODEL_ROUNDS ?= 3000
+MODEL_REAL_ROUNDS ?= 200
+chaos: ## Commands and faults at random against a model, for long
+	@MODEL_ROUNDS='$(MODEL_ROUNDS)' $(CARGO) test --locked --quiet --test sim model -- --nocapture
+	@MODEL_REAL_ROUNDS='$(MODEL_REAL_ROUNDS)' $(CARGO) test --locked --quiet --test faults model:: -- --nocapture
 
 lint: ## Format, clippy, documentation, advisories
 	@$(CARGO) fmt --all --check

@@ -17,7 +17,7 @@ use supervision::hand::Setting;
 use supervision::lifecycle::{Event, PhaseName, Wish};
 use supervision::{MonoTime, PluginId};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// When certificates are first looked at for their end: what could be renewed has been by then.
 const FIRST_LOOK: Duration = Duration::from_secs(60);
@@ -53,6 +53,8 @@ pub struct RenewalState {
     renewals: Renewals<Whose>,
     timer: Timer,
     tasks: Vec<AbortHandle>,
+    /// What is being looked at.
+    looks: Vec<AbortHandle>,
 }
 
 /// The one timer; aborted when replaced or dropped.
@@ -90,7 +92,8 @@ impl Timer {
 impl Drop for RenewalState {
     fn drop(&mut self) {
         self.timer.stop();
-        for task in &self.tasks {
+        // Those under way go with it: its successor begins as many, and looks at all.
+        for task in self.tasks.iter().chain(&self.looks) {
             task.abort();
         }
     }
@@ -123,6 +126,7 @@ impl Actor for Renewal {
             renewals,
             timer: Timer::default(),
             tasks,
+            looks: Vec::new(),
         })
     }
 
@@ -218,7 +222,8 @@ impl RenewalState {
             }
             for whose in due {
                 if is_kept_up(&self.hub, &whose) {
-                    begin(&self.hub, whose, myself);
+                    self.looks.retain(|look| !look.is_finished());
+                    self.looks.push(begin(&self.hub, whose, myself));
                     continue;
                 }
                 if let Whose::Plugin(id) = &whose {
@@ -246,15 +251,20 @@ fn is_kept_up(hub: &Hub, whose: &Whose) -> bool {
     })
 }
 
-fn begin(hub: &Arc<Hub>, whose: Whose, myself: &ActorRef<RenewalMessage>) {
+fn begin(hub: &Arc<Hub>, whose: Whose, myself: &ActorRef<RenewalMessage>) -> AbortHandle {
     let (hub, myself) = (hub.clone(), myself.clone());
-    tokio::spawn(async move {
+    let look = tokio::spawn(async move {
         // In a task of its own, so that a panic in it counts as a failure instead of holding a place for ever.
-        let looked = tokio::spawn(hub.renewer.renew(whose.clone())).await;
-        let outcome = looked.unwrap_or(Outcome::Failed);
+        let mut look = JoinSet::new();
+        look.spawn(hub.renewer.renew(whose.clone()));
+        let outcome = match look.join_next().await {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(_)) | None => Outcome::Failed,
+        };
         // One that is gone has a successor that looks at all.
         let _ = myself.cast(RenewalMessage::Done(whose, outcome));
     });
+    look.abort_handle()
 }
 
 /// Takes news to the actor.

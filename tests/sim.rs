@@ -7,6 +7,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/chance.rs"]
+#[expect(dead_code, reason = "shared with tests that use more of it")]
+mod chance;
+#[path = "sim/flapping.rs"]
+mod flapping;
+#[path = "sim/model.rs"]
+mod model;
 #[path = "sim/world.rs"]
 mod world;
 
@@ -112,6 +119,18 @@ struct Launcher {
 
 impl Launcher {
     async fn start(seed: u64, world: Arc<World>) -> Self {
+        let plans = Plans {
+            default: plan(),
+            core: plan(),
+            by_id: limited(),
+            // Every other one starts with the launcher.
+            autostart: ids().into_iter().step_by(2).collect(),
+            sampling: Duration::from_secs(5),
+        };
+        Launcher::start_with(seed, world, plans).await
+    }
+
+    async fn start_with(seed: u64, world: Arc<World>, plans: Plans) -> Self {
         let run_began = Arc::new(Notify::new());
         let hub = Hub::seeded(
             HubParts {
@@ -122,14 +141,7 @@ impl Launcher {
                     memory: world.clone(),
                     clock: Clock::default(),
                 },
-                plans: Plans {
-                    default: plan(),
-                    core: plan(),
-                    by_id: limited(),
-                    // Every other one starts with the launcher.
-                    autostart: ids().into_iter().step_by(2).collect(),
-                    sampling: Duration::from_secs(5),
-                },
+                plans,
                 configuration: world.clone(),
                 inventory: world.clone(),
                 meter: world.clone(),
@@ -281,7 +293,7 @@ impl Launcher {
             self.world
                 .complain(format!("the launcher ended with {ending:?}"));
         }
-        for id in ids() {
+        for id in self.world.ids.clone() {
             if let Some(run) = self.world.live(&id) {
                 self.world.complain(format!("{id}: run {run} is left"));
             }

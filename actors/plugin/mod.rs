@@ -146,7 +146,7 @@ impl PluginState {
     /// An actor that takes a seat over: what its predecessor may have taken out and not finished is asked for again.
     /// Doubled facts are stale and change nothing.
     fn take_up_again(&mut self) {
-        let (phase, child) = {
+        let (phase, child, asked) = {
             let mut state = self.seat.state();
             // These two are asked for below, by what the phase says.
             state.todo.retain(|effect| match effect {
@@ -157,8 +157,13 @@ impl PluginState {
                 | Effect::ReportEnded { .. } => true,
             });
             state.outbox.await_no_tails();
-            (state.life.phase().clone(), state.child.clone())
+            let run = state.spawner_asked;
+            (state.life.phase().clone(), state.child.clone(), run)
         };
+        // Its predecessor may have fallen over noting it; a number is never used twice.
+        if asked > self.ports.memory.last_run(&self.seat.id) {
+            self.ports.memory.keep_run(&self.seat.id, asked);
+        }
         self.seat.tell_news(self.ports.herald.as_ref());
         self.perform_todo();
         if let Some((run, child)) = child {

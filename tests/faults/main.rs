@@ -25,6 +25,7 @@ mod hub;
 mod killed;
 mod lost_bus;
 mod means;
+mod model;
 mod mosquitto;
 mod network;
 #[path = "../common/packets.rs"]

@@ -3,20 +3,22 @@
 //! Invariants: what a plugin meets depends on seed and id only, not on what the others do; what must never be is noted
 //! as a complaint, and looked at in the end.
 
+use crate::chance::Chance;
 use actors::link::Link;
 use actors::message::PluginMessage;
 use actors::ports::Usage;
 use actors::ports::{
     BoxFuture, Changed, Child, Configuration, FileFacts, Happening, Herald, Inventory, Kind,
     Launch, LimitExceeded, Loaded, Look, Measured, Memory, Meter, Plan, Plans, Preparation,
-    Preparer, Processes, Renewer, Round, Scan, Whose,
+    Preparer, Processes, Renewer, Round, Scan, Teller, Whose,
 };
 use actors::seat::Seat;
+use os::told::{Doing, Said};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 use supervision::credential::{AT_ONCE, Outcome};
 use supervision::hand::ByHand;
@@ -28,32 +30,27 @@ use tokio::time::Instant;
 /// Faults of the launcher's own code come at most this often per plugin, so that no actor is given up for them.
 const BETWEEN_CRASHES: Duration = Duration::from_secs(3);
 
+/// A watched process gives a sign of life so often.
+pub const SIGNS_EVERY: Duration = Duration::from_secs(20);
+
 /// What a panic that was thrown on purpose says.
 pub const ON_PURPOSE: &str = "thrown on purpose";
 
 /// A repeatable source of chance.
-#[derive(Debug, Clone)]
-pub struct Dice(u64);
+#[derive(Clone)]
+pub struct Dice(Chance);
 
 impl Dice {
     /// Those of `name`, by a seed.
     pub fn new(seed: u64, name: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         (seed, name).hash(&mut hasher);
-        Dice(hasher.finish())
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        Dice(Chance::new(hasher.finish()))
     }
 
     /// 0 to `below` - 1.
     pub fn roll(&mut self, below: u64) -> u64 {
-        self.next() % below
+        self.0.next() % below
     }
 
     /// True `percent` times out of 100.
@@ -82,15 +79,23 @@ struct Place {
     open_logs: i64,
     /// How often its credentials were looked at while it runs or is to run.
     looks: u64,
+    /// Whether its binary is not in the folder.
+    gone: bool,
+    /// What lives, for whoever wants to hurt it.
+    process: Weak<Process>,
 }
+
+/// Calls the catalog.
+type Bell = Arc<dyn Fn() + Send + Sync>;
 
 /// The world.
 pub struct World {
     seed: u64,
+    began: Instant,
     places: Mutex<BTreeMap<PluginId, Place>>,
     faults: watch::Sender<bool>,
-    complaints: Mutex<Vec<String>>,
-    ids: Vec<PluginId>,
+    complaints: Arc<Mutex<Vec<String>>>,
+    pub ids: Vec<PluginId>,
     looking: Arc<AtomicUsize>,
     /// In a calm world nothing comes by itself.
     is_calm: bool,
@@ -101,6 +106,29 @@ pub struct World {
     /// In a calm world: what each run uses of memory; otherwise it is up to chance.
     pub memory: watch::Sender<u64>,
     limits: Mutex<Vec<LimitExceeded>>,
+    /// What the configuration file says, or what is wrong with it.
+    pub file: watch::Sender<Result<Loaded, String>>,
+    /// Whether there is a bus.
+    pub link: watch::Sender<Link>,
+    /// Whether the devices that plugins need are there.
+    pub devices: watch::Sender<bool>,
+    /// When a part of the launcher that is no plugin's was made to fail last.
+    part_failed: Mutex<Option<Instant>>,
+    parts_failed: AtomicU64,
+    bell: Mutex<Option<Bell>>,
+    /// How runs end that nobody hurts.
+    ends: Ends,
+    leak: usize,
+    leaked: Mutex<Vec<Vec<u8>>>,
+}
+
+/// How runs end that nobody hurts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// While the world is ill as chance has it, then never.
+    WhileIll,
+    /// By themselves, within so long, always.
+    Within(Duration),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -130,12 +158,15 @@ impl World {
             told: 0,
             open_logs: 0,
             looks: 0,
+            gone: false,
+            process: Weak::new(),
         };
         Arc::new(World {
             seed,
+            began: Instant::now(),
             places: Mutex::new(ids.iter().map(|id| (id.clone(), place(id))).collect()),
             faults: watch::Sender::new(true),
-            complaints: Mutex::default(),
+            complaints: Arc::default(),
             ids,
             looking: Arc::default(),
             is_calm: false,
@@ -143,7 +174,27 @@ impl World {
             clock_set: Arc::default(),
             memory: watch::Sender::new(0),
             limits: Mutex::default(),
+            file: watch::Sender::new(Err("there is no file in this world".to_owned())),
+            link: watch::Sender::new(Link::Up { generation: 1 }),
+            devices: watch::Sender::new(true),
+            part_failed: Mutex::default(),
+            parts_failed: AtomicU64::new(0),
+            bell: Mutex::default(),
+            ends: Ends::WhileIll,
+            leak: 0,
+            leaked: Mutex::default(),
         })
+    }
+
+    /// One in which nothing goes wrong but that every run ends by itself, within so long; of each it remembers so many
+    /// bytes.
+    pub fn flapping(seed: u64, ids: Vec<PluginId>, within: Duration, leak: usize) -> Arc<Self> {
+        let mut world = Arc::into_inner(World::new(seed, ids)).unwrap();
+        world.heal();
+        world.is_calm = true;
+        world.ends = Ends::Within(within);
+        world.leak = leak;
+        Arc::new(world)
     }
 
     /// One in which everything goes well, but that credentials are of no use until they are mended.
@@ -163,6 +214,87 @@ impl World {
     /// From now on everything goes well.
     pub fn heal(&self) {
         self.faults.send_replace(false);
+        self.devices.send_replace(true);
+        self.bus(true);
+    }
+
+    /// The bus comes or goes.
+    pub fn bus(&self, there: bool) {
+        self.link.send_modify(|link| {
+            let (Link::Up { generation } | Link::Down { generation, .. }) = *link;
+            *link = if there {
+                Link::Up {
+                    generation: generation + 1,
+                }
+            } else {
+                Link::default()
+            };
+            if let Link::Down {
+                generation: down, ..
+            } = link
+            {
+                *down = generation;
+            }
+        });
+    }
+
+    /// The configuration file is another, or of no use.
+    pub fn writes(&self, file: Result<Loaded, String>) {
+        // What it said before is over.
+        let _ = self.file.send_replace(file);
+    }
+
+    /// A binary comes or goes; the watcher tells of it.
+    pub fn put_binary(&self, id: &PluginId, there: bool) {
+        self.with(id, |place| place.gone = !there);
+        let bell = lock(&self.bell).clone();
+        if let Some(bell) = bell {
+            bell();
+        }
+    }
+
+    pub fn has_binary(&self, id: &PluginId) -> bool {
+        self.with(id, |place| !place.gone)
+    }
+
+    /// The main process of a run that lives ends, now.
+    pub fn crash_process(&self, id: &PluginId) {
+        let (process, kind) = self.with(id, |place| (place.process.upgrade(), place.dice.roll(2)));
+        if let Some(process) = process {
+            process.main_dies(match kind {
+                0 => ExitStatus::Code(0),
+                _ => ExitStatus::Signal {
+                    number: 9,
+                    core_dumped: false,
+                },
+            });
+        }
+    }
+
+    /// Whether it is time for a fault in a part of the launcher that is no plugin's; if so it is counted.
+    pub fn part_may_fail(&self) -> bool {
+        let mut failed = lock(&self.part_failed);
+        let now = Instant::now();
+        let rested = failed.is_none_or(|at| now.duration_since(at) >= BETWEEN_CRASHES);
+        let fails = self.is_ill() && rested;
+        if fails {
+            *failed = Some(now);
+            self.parts_failed.fetch_add(1, Ordering::Relaxed);
+        }
+        fails
+    }
+
+    pub fn parts_failed(&self) -> u64 {
+        self.parts_failed.load(Ordering::Relaxed)
+    }
+
+    /// The code of a part fails here, once in `of` when it is time for that.
+    fn part_may_panic(&self, of: u64) {
+        // Apart from the plugins' dice, which know nothing of each other.
+        let mut dice = Dice::new(self.seed, &format!("part {:?}", self.began.elapsed()));
+        if dice.roll(of) == 0 && self.part_may_fail() {
+            panic!("{ON_PURPOSE}");
+        }
     }
 
     fn is_ill(&self) -> bool {
@@ -264,15 +396,19 @@ impl World {
 }
 
 impl Preparer for World {
-    fn prepare(&self, id: PluginId, _: Kind, _: Plan, _: Look) -> BoxFuture<Preparation> {
+    fn prepare(&self, id: PluginId, _: Kind, plan: Plan, _: Look) -> BoxFuture<Preparation> {
         let ill = self.is_ill();
         let (delay, kind) = self.dice(&id, |dice| (dice.millis(200), dice.roll(20)));
         let crash = self.may_crash(&id, 2);
         let useless = *self.useless.borrow();
+        let gone = !self.has_binary(&id);
+        let lacks = !plan.needs.is_empty() && !*self.devices.borrow();
         Box::pin(async move {
             tokio::time::sleep(delay).await;
             assert!(!crash, "{ON_PURPOSE}");
             match kind {
+                _ if gone => Preparation::Blocked(BlockReason::Executable("no file".to_owned())),
+                _ if lacks => Preparation::Blocked(BlockReason::Needs("no device".to_owned())),
                 _ if useless => Preparation::Blocked(BlockReason::Credentials("none".to_owned())),
                 0 if ill => Preparation::Blocked(BlockReason::Credentials("none".to_owned())),
                 1 if ill => Preparation::Foreign { pid: 77 },
@@ -283,20 +419,25 @@ impl Preparer for World {
             }
         })
     }
+
+    fn all_there(&self, _: &Plan) -> BoxFuture<()> {
+        let mut devices = self.devices.subscribe();
+        Box::pin(async move {
+            // The world outlives whoever waits in it.
+            let _ = devices.wait_for(|there| *there).await;
+        })
+    }
 }
 
 /// A look at credentials that is under way.
 struct Looking {
     all: Arc<AtomicUsize>,
-    others: usize,
 }
 
 impl Looking {
     fn begin(all: &Arc<AtomicUsize>) -> Self {
-        Looking {
-            others: all.fetch_add(1, Ordering::SeqCst),
-            all: all.clone(),
-        }
+        all.fetch_add(1, Ordering::SeqCst);
+        Looking { all: all.clone() }
     }
 }
 
@@ -314,19 +455,19 @@ impl Renewer for World {
         };
         let ill = self.is_ill();
         // Apart from the plugin's own dice: when it has its turn depends on the others.
-        let mut dice = Dice::new(self.seed, &format!("{id} {:?}", Instant::now()));
+        let mut dice = Dice::new(self.seed, &format!("{id} {:?}", self.began.elapsed()));
         let (delay, kind, next) = (dice.millis(200), dice.roll(10), dice.millis(60_000));
         let looking = Looking::begin(&self.looking);
-        if looking.others >= AT_ONCE {
-            self.complain(format!(
-                "{id}: {} others' credentials are looked at",
-                looking.others
-            ));
-        }
+        let complaints = self.complaints.clone();
         self.with(&id, |place| place.looks += 1);
         Box::pin(async move {
-            let _looking = looking;
-            tokio::time::sleep(delay).await;
+            // Those of an actor that was killed at this moment are gone before time goes on.
+            tokio::time::sleep(delay.max(Duration::from_millis(1))).await;
+            let all = looking.all.load(Ordering::SeqCst);
+            drop(looking);
+            if all > AT_ONCE {
+                lock(&complaints).push(format!("{id}: {all} credentials are looked at"));
+            }
             match kind {
                 0 if ill => panic!("{ON_PURPOSE}"),
                 1 if ill => Outcome::Failed,
@@ -349,8 +490,7 @@ impl Renewer for World {
     }
 
     fn links(&self) -> watch::Receiver<Link> {
-        // Its sender is gone, so nothing comes.
-        watch::Sender::new(Link::default()).subscribe()
+        self.link.subscribe()
     }
 
     fn watch(&self) -> Result<Box<dyn Send>, String> {
@@ -395,12 +535,15 @@ pub struct Machine(pub Arc<World>);
 impl Processes for Machine {
     fn spawn(&self, launch: Launch) -> BoxFuture<Result<Arc<dyn Child>, SpawnFailure>> {
         let world = self.0.clone();
-        let (id, run, turn) = (launch.id, launch.run, launch.turn);
+        let (id, run, turn, plan) = (launch.id, launch.run, launch.turn, launch.plan);
         let crash = world.may_crash(&id, 2);
         Box::pin(async move {
             let (delay, kind) = world.dice(&id, |dice| (dice.millis(60), dice.roll(20)));
             tokio::time::sleep(delay).await;
             assert!(!crash, "{ON_PURPOSE}");
+            if !world.has_binary(&id) {
+                return Err(SpawnFailure::Missing("no such file".to_owned()));
+            }
             if world.is_ill() {
                 match kind {
                     0 => return Err(SpawnFailure::Busy("text file busy".to_owned())),
@@ -409,7 +552,7 @@ impl Processes for Machine {
                     _ => {}
                 }
             }
-            let child: Arc<dyn Child> = Arc::new(Handle(Process::begin(&world, &id, run)));
+            let child: Arc<dyn Child> = Arc::new(Handle(Process::begin(&world, &id, run, &plan)));
             drop(turn);
             Ok(child)
         })
@@ -438,10 +581,15 @@ struct Process {
     leaves_others: bool,
     /// How long it takes to obey; none = it does not.
     obeys: Option<Duration>,
+    teller: Teller,
+    watched: bool,
+    /// How long until it is ready; none = it hangs.
+    ready_after: Option<Duration>,
+    was_ready: AtomicBool,
 }
 
 impl Process {
-    fn begin(world: &Arc<World>, id: &PluginId, run: Run) -> Arc<Self> {
+    fn begin(world: &Arc<World>, id: &PluginId, run: Run, plan: &Plan) -> Arc<Self> {
         let ill = world.is_ill();
         let (fate, lives, obeys, status) = world.dice(id, |dice| {
             let lives = match dice.roll(4) {
@@ -470,6 +618,10 @@ impl Process {
             place.newest = run;
             place.open_logs += 1;
         });
+        if world.leak > 0 {
+            lock(&world.leaked).push(vec![1; world.leak]);
+        }
+        let ready_after = world.dice(id, |dice| dice.millis(2_000));
         let process = Arc::new(Process {
             world: world.clone(),
             id: id.clone(),
@@ -477,9 +629,21 @@ impl Process {
             state: watch::Sender::new(State::Lives),
             leaves_others: ill && fate < 2,
             obeys: (!ill || fate > 3).then_some(obeys),
+            teller: plan.teller.clone(),
+            watched: plan.rules.watchdog.is_some(),
+            ready_after: (!ill || fate != 5).then_some(ready_after),
+            was_ready: AtomicBool::new(false),
         });
-        if ill {
-            process.later(lives, move |process| process.main_dies(status));
+        world.with(id, |place| place.process = Arc::downgrade(&process));
+        match world.ends {
+            Ends::WhileIll if ill => process.later(lives, move |process| process.main_dies(status)),
+            Ends::WhileIll => {}
+            Ends::Within(most) => {
+                let lives = world.dice(id, |dice| {
+                    dice.millis(u64::try_from(most.as_millis()).unwrap())
+                });
+                process.later(lives, move |process| process.main_dies(status));
+            }
         }
         process
     }
@@ -487,8 +651,14 @@ impl Process {
     fn later(self: &Arc<Self>, after: Duration, act: impl FnOnce(&Process) + Send + 'static) {
         let process = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(after).await;
-            act(&process);
+            let gone = process.until(|state| match state {
+                State::Lives | State::OthersLive(_) => None,
+                State::Gone(status) => Some(status),
+            });
+            // Nobody sleeps on for what is gone.
+            if tokio::time::timeout(after, gone).await.is_err() {
+                act(&process);
+            }
         });
     }
 
@@ -516,6 +686,35 @@ impl Process {
             }
         });
         self.state.send_replace(State::Gone(status));
+    }
+
+    /// The next that it says: that it is ready, then signs of life.
+    async fn tells(&self) -> Said {
+        let Some(after) = self.ready_after else {
+            return std::future::pending().await;
+        };
+        if !self.was_ready.load(Ordering::Relaxed) {
+            if self.teller == Teller::Login {
+                // The world outlives its processes.
+                let _ = self.world.link.subscribe().wait_for(Link::is_up).await;
+            }
+            tokio::time::sleep(after).await;
+            self.was_ready.store(true, Ordering::Relaxed);
+            return Said {
+                ready: true,
+                doing: Some(Doing::Ready),
+                ..Said::default()
+            };
+        }
+        let hangs = self.world.is_ill() && self.world.dice(&self.id, |dice| dice.roll(20)) == 0;
+        if hangs || !self.watched {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(SIGNS_EVERY).await;
+        Said {
+            alive: true,
+            ..Said::default()
+        }
     }
 
     fn until(&self, wanted: fn(State) -> Option<ExitStatus>) -> BoxFuture<ExitStatus> {
@@ -562,6 +761,16 @@ impl Child for Handle {
 
     fn tree_is_gone(&self) -> bool {
         matches!(*self.0.state.borrow(), State::Gone(_))
+    }
+
+    fn told(&self) -> Option<BoxFuture<Said>> {
+        match self.0.teller {
+            Teller::Started if !self.0.watched => return None,
+            Teller::Started | Teller::Itself | Teller::Login => {}
+            Teller::Log(_) | Teller::Connect(_) => return None,
+        }
+        let process = self.0.clone();
+        Some(Box::pin(async move { process.tells().await }))
     }
 
     fn signal(&self, _signal: i32) -> Result<(), String> {
@@ -620,6 +829,7 @@ impl Memory for World {
     }
 
     fn hands(&self) -> Vec<PluginId> {
+        self.part_may_panic(20);
         let places = lock(&self.places);
         let set = places.iter().filter(|(_, place)| place.hand.is_some());
         set.map(|(id, _)| id.clone()).collect()
@@ -638,15 +848,31 @@ impl Memory for World {
 
 impl Inventory for World {
     fn scan(&self) -> BoxFuture<Result<Scan, String>> {
-        let plugins = self.ids.iter().map(|id| (id.clone(), facts(id))).collect();
+        let there = self.ids.iter().filter(|id| self.has_binary(id));
+        let plugins = there.map(|id| (id.clone(), facts(id))).collect();
         let scan = Scan {
             plugins,
             ..Scan::default()
         };
-        Box::pin(async { Ok(scan) })
+        let mut dice = Dice::new(self.seed, &format!("scan {:?}", self.began.elapsed()));
+        let (slow, kind, ill) = (
+            dice.millis(30),
+            dice.roll(20),
+            self.is_ill() && !self.is_calm,
+        );
+        Box::pin(async move {
+            tokio::time::sleep(slow).await;
+            match kind {
+                0 if ill => panic!("{ON_PURPOSE}"),
+                1 if ill => Err("the folder cannot be read".to_owned()),
+                _ => Ok(scan),
+            }
+        })
     }
 
-    fn watch(&self, _: Box<dyn Fn() + Send + Sync>) -> Result<Box<dyn Send>, String> {
+    fn watch(&self, changed: Box<dyn Fn() + Send + Sync>) -> Result<Box<dyn Send>, String> {
+        self.part_may_panic(3);
+        *lock(&self.bell) = Some(changed.into());
         Ok(Box::new(()))
     }
 
@@ -655,12 +881,20 @@ impl Inventory for World {
 
 impl Configuration for World {
     fn load(&self) -> BoxFuture<Result<Loaded, String>> {
-        Box::pin(async { Err("there is no file in this world".to_owned()) })
+        let file = self.file.borrow().clone();
+        let mut dice = Dice::new(self.seed, &format!("file {:?}", self.began.elapsed()));
+        let (slow, fails) = (dice.millis(30), self.is_ill() && dice.roll(20) == 0);
+        Box::pin(async move {
+            tokio::time::sleep(slow).await;
+            assert!(!fails, "{ON_PURPOSE}");
+            file
+        })
     }
 }
 
 impl Meter for World {
     fn measure(&self, _: Round, runs: Vec<(PluginId, Run, Arc<dyn Child>)>) -> BoxFuture<Measured> {
+        self.part_may_panic(10);
         let usage = |id: &PluginId| Usage {
             rss_bytes: match self.is_ill() {
                 true => self.dice(id, |dice| dice.roll(400)),
