@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use supervision::hand::ByHand;
 use supervision::past::{End, Past, PastWish};
 use supervision::{PluginId, Run};
@@ -190,6 +190,10 @@ fn open<R: Record>(
     path: PathBuf,
     gather: Duration,
 ) -> Result<(Writer<R>, Vec<Notice>), MemoryError> {
+    if let Some(folder) = path.parent() {
+        // A launcher that was killed while it wrote one anew has left half of it.
+        let _ = creds::atomic::sweep(folder, SystemTime::now(), Duration::ZERO);
+    }
     Writer::open(path.clone(), gather).map_err(|source| MemoryError::Thread { path, source })
 }
 
