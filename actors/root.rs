@@ -20,9 +20,13 @@ use crate::wind;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use supervision::PluginId;
 use supervision::intensity::{Intensity, Judgement};
 use tokio::sync::oneshot;
+
+/// The pause before what panicked is done again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What root needs to begin.
 pub struct RootArgs {
@@ -258,7 +262,11 @@ impl RootState {
         self.hub.advance(Stage::Starting);
         let (hub, root) = (self.hub.clone(), myself.clone());
         tokio::spawn(async move {
-            wind::bring_up(&hub).await;
+            until_done("bringing everything up", || {
+                let hub = hub.clone();
+                async move { wind::bring_up(&hub).await }
+            })
+            .await;
             // A root that is gone has ended the launcher.
             let _ = root.cast(RootMessage::BroughtUp);
         });
@@ -275,7 +283,11 @@ impl RootState {
         self.hub.advance(Stage::Ending);
         let (hub, bridge, root) = (self.hub.clone(), self.bridge.clone(), myself.clone());
         tokio::spawn(async move {
-            let ending = wind::wind_down(&hub, &bridge.news, &bridge.link).await;
+            let ending = until_done("winding everything down", || {
+                let (hub, bridge) = (hub.clone(), bridge.clone());
+                async move { wind::wind_down(&hub, &bridge.news, &bridge.link).await }
+            })
+            .await;
             let _ = root.cast(RootMessage::WoundDown(ending));
         });
     }
@@ -286,5 +298,24 @@ impl RootState {
             let _ = ended.send(ending);
         }
         myself.stop(None);
+    }
+}
+
+/// Does what may be done twice again until it is done without a panic: nobody else would.
+async fn until_done<F>(what: &str, mut work: impl FnMut() -> F) -> F::Output
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    loop {
+        // In a task of its own, so that a panic ends only that.
+        match tokio::spawn(work()).await {
+            Ok(done) => return done,
+            Err(panic) => {
+                tracing::error!(
+                    "{what} failed by a mistake of the launcher and is done again: {panic}"
+                );
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
     }
 }

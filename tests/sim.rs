@@ -14,6 +14,8 @@ mod chance;
 mod flapping;
 #[path = "sim/model.rs"]
 mod model;
+#[path = "sim/panics.rs"]
+mod panics;
 #[path = "sim/world.rs"]
 mod world;
 

@@ -38,6 +38,12 @@ pub enum JournalError {
     /// It could not be replaced.
     #[error(transparent)]
     Replace(#[from] creds::atomic::AtomicError),
+    /// Writing it panicked; a mistake of this program.
+    #[error("{path} could not be written by a mistake of the launcher")]
+    Broken {
+        /// The journal.
+        path: PathBuf,
+    },
     /// A record has no form on disk; a mistake of this program.
     #[error("cannot encode a record for {path}")]
     Encode {
@@ -266,6 +272,15 @@ impl Journal {
     /// Whether something that was to be written is not on disk.
     pub(super) fn is_behind(&self) -> bool {
         self.rewrite_due
+    }
+
+    /// A write panicked, so whatever may be in the file now is replaced by the next one.
+    pub(super) fn broken(&mut self) -> JournalError {
+        self.file = None;
+        self.rewrite_due = true;
+        JournalError::Broken {
+            path: self.path.clone(),
+        }
     }
 
     /// Appends records in one write; `durable` = they and those before are on disk when it returns.

@@ -11,6 +11,7 @@ use super::journal::{Journal, JournalError, Notice};
 use super::records::Record;
 use crate::words::in_words;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -154,7 +155,12 @@ impl<R: Record> Shared<R> {
                 Work::End => return,
             };
             let durable = records.is_empty() || !waiters.is_empty();
-            let written = self.write(&mut journal, &records, durable);
+            // A panic, which its hook reported, costs these records at most: without this thread nothing would be kept any
+            // more, and whoever waits for it would wait for ever.
+            let written = catch_unwind(AssertUnwindSafe(|| {
+                self.write(&mut journal, &records, durable)
+            }))
+            .unwrap_or_else(|_| Err(journal.broken()));
             let answer = match &written {
                 Ok(()) => Ok(()),
                 Err(error) => Err(in_words(error)),
@@ -333,6 +339,7 @@ fn left_of(time: Duration, since: Option<Instant>, now: Instant) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn what_may_wait_is_written_once_a_second_and_nothing_wakes_for_nothing() {
@@ -368,5 +375,61 @@ mod tests {
         assert_eq!(pace.due(start + RETRY, false), Due::Force);
         pace.wrote(start + RETRY, true, &Ok(()));
         assert_eq!(pace.due(start + RETRY, false), Due::In(PATIENCE));
+    }
+
+    /// Fails to be written once, when that is asked for.
+    #[derive(Clone, serde::Deserialize)]
+    struct Fuse(u32);
+
+    static BURNS: AtomicBool = AtomicBool::new(false);
+
+    impl serde::Serialize for Fuse {
+        fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            assert!(!BURNS.swap(false, Ordering::SeqCst), "on purpose");
+            to.serialize_u32(self.0)
+        }
+    }
+
+    impl Record for Fuse {
+        const OUTLIVES_BOOT: bool = true;
+        type Key = u32;
+        type Book = Vec<u32>;
+
+        fn key(&self) -> u32 {
+            self.0
+        }
+
+        fn enter(&self, book: &mut Vec<u32>) {
+            book.push(self.0);
+        }
+
+        fn all(book: &Vec<u32>) -> Vec<Self> {
+            book.iter().copied().map(Fuse).collect()
+        }
+
+        fn holds_at_once(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_panic_in_the_thread_that_writes_is_told_to_who_waits_and_the_rest_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (writer, _) = Writer::<Fuse>::open(path.clone(), Duration::ZERO).unwrap();
+        let keep = |number: u32| {
+            let (waiter, answer) = tokio::sync::oneshot::channel();
+            writer.put(Fuse(number), Some(waiter));
+            answer.blocking_recv().unwrap()
+        };
+        keep(1).unwrap();
+        BURNS.store(true, Ordering::SeqCst);
+        let error = keep(2).unwrap_err();
+        assert!(error.ends_with("by a mistake of the launcher"), "{error}");
+        keep(3).unwrap();
+        assert_eq!(writer.look(Vec::clone), [1, 3]);
+        drop(writer);
+        let (again, notices) = Writer::<Fuse>::open(path, Duration::ZERO).unwrap();
+        assert_eq!((again.look(Vec::clone), notices), (vec![1, 3], Vec::new()));
     }
 }

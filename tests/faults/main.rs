@@ -13,6 +13,7 @@ mod certs;
 #[expect(dead_code, reason = "each suite uses its part")]
 mod chance;
 mod chaos;
+mod clock;
 mod config;
 mod core;
 mod disk;

@@ -68,6 +68,10 @@ pub(super) async fn all(launcher: &impl Ask, view: &View) -> Result<Said, Failur
 
 /// Whether there is nothing to explain.
 fn is_as_wished(info: &PluginInfo) -> bool {
+    // It may run, but nobody looks after it any more.
+    if info.status.starts_with("degraded: ") {
+        return false;
+    }
     match info.phase.as_str() {
         // Its process lives, but nobody looks after it.
         "running" if info.status.starts_with("degraded") => false,
