@@ -5,7 +5,7 @@
 //! - at most [`CONNECTIONS`] are served at once, no line is longer than [`MAX_LINE`], and who says nothing for [`SILENCE`]
 //!   is left: nobody fills the memory or takes a place for ever;
 //! - requests of one connection are answered one after the other, in order;
-//! - without a free descriptor there is one kept back for one connection at a time, so that control stays.
+//! - without a free descriptor there are some kept back for one connection at a time, so that control stays.
 
 use crate::api::answer::answer;
 use crate::api::serve::{Caller, Via};
@@ -34,6 +34,12 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// The pause after the system could not give a connection.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// The same for want of descriptors; only while somebody waits to be heard.
+const SHORT_PAUSE: Duration = Duration::from_millis(5);
+
+/// So many descriptors are kept back for want of others.
+const KEPT_BACK: usize = 4;
 
 /// What local control needs; outlives its actor.
 #[derive(Clone)]
@@ -78,21 +84,24 @@ impl Actor for Local {
 /// Takes connections for ever.
 async fn accept(hub: Arc<Hub>, args: LocalArgs) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut kept = kept_back();
+    let mut kept = Vec::new();
     loop {
+        keep_back(&mut kept);
         let stream = match args.listener.accept().await {
             Ok((stream, _)) => stream,
-            Err(error) => {
-                // No descriptor is free: the one that is kept back serves one connection at a time.
-                if kept.take().is_some() && os::local::is_out_of_descriptors(&error) {
-                    if let Ok((stream, _)) = args.listener.accept().await {
-                        speak(&hub, &args, stream).await;
-                    }
-                } else {
-                    tracing::debug!("local control: {error}");
-                    tokio::time::sleep(PAUSE).await;
+            Err(error) if os::local::is_out_of_descriptors(&error) => {
+                // One that is kept back serves one connection at a time. Others may take it first, or have taken all: what
+                // they begin and end all the time leaves some again.
+                drop(kept.pop());
+                match args.listener.accept().await {
+                    Ok((stream, _)) => speak(&hub, &args, stream).await,
+                    Err(_) => tokio::time::sleep(SHORT_PAUSE).await,
                 }
-                kept = kept_back();
+                continue;
+            }
+            Err(error) => {
+                tracing::debug!("local control: {error}");
+                tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
@@ -111,9 +120,13 @@ async fn accept(hub: Arc<Hub>, args: LocalArgs) {
     }
 }
 
-/// A descriptor for when there is no other.
-fn kept_back() -> Option<File> {
-    File::open("/dev/null").ok()
+/// Descriptors for when there are no others.
+fn keep_back(kept: &mut Vec<File>) {
+    while kept.len() < KEPT_BACK
+        && let Ok(file) = File::open("/dev/null")
+    {
+        kept.push(file);
+    }
 }
 
 /// Serves one connection until it ends, says nothing or takes nothing.

@@ -34,6 +34,7 @@ use os::{Host, Marker, SpawnSpec};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::num::NonZeroU64;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -108,7 +109,15 @@ impl PipeMaker {
     fn make(&self, id: &PluginId) -> Result<Pipes, String> {
         // No run has the number zero, so no run's name is taken.
         let name = self.host.marker(id, Run(0));
-        streams::make(&self.private, &name, self.layout, &self.warned)
+        let pipes = streams::make(&self.private, &name, self.layout, &self.warned)?;
+        let mut ends = pipes.streams.iter().map(|stream| stream.read_end.as_fd());
+        if ends.any(os::limits::is_reserved) {
+            return Err(
+                "too many open files; what is left is kept for control: raise LimitNOFILE= or ulimit -n"
+                    .to_owned(),
+            );
+        }
+        Ok(pipes)
     }
 
     fn take(&self, id: &PluginId) -> Option<Pipes> {

@@ -5,6 +5,7 @@
 use crate::sys;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 
 /// The soft and hard limit that we inherited.
@@ -31,6 +32,19 @@ pub fn raise_open_files() -> io::Result<u64> {
 pub fn open_files() -> io::Result<u64> {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(soft)
+}
+
+/// Most descriptors that no run is begun with.
+const MOST_RESERVED: u64 = 32;
+
+/// Whether a descriptor is one of those that are left to control, to reaping and to reading what runs use: at most 32 and at
+/// most a quarter of the highest numbers. The system gives the lowest number that is free, so as long as no run is begun
+/// with one of these, some are free however many runs there are to begin.
+#[must_use]
+pub fn is_reserved(descriptor: BorrowedFd<'_>) -> bool {
+    let limit = open_files().unwrap_or(u64::MAX);
+    let reserved = MOST_RESERVED.min(limit / 4);
+    u64::try_from(descriptor.as_raw_fd()).is_ok_and(|number| number >= limit - reserved)
 }
 
 /// Gives a child the limit that we were started with, right after its exec.

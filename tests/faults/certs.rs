@@ -1,8 +1,9 @@
 //! Credentials that cannot be written, do not serve, or are another hub's.
 
 use crate::hub::{Home, Hub, eventually, signal_pid};
-use crate::means::{complaint, is_root, left_out};
+use crate::means::{complaint, explained, is_root, left_out};
 use crate::packets::Wire;
+use crate::renewal::token_of;
 use creds::UnixTime;
 use creds::token::{self, Claims};
 use std::fs;
@@ -157,6 +158,41 @@ fn tokens_that_do_not_serve_are_renewed_and_the_others_kept() {
     );
     let public = fs::read_to_string(certs.join("rekeyed.pub")).unwrap();
     assert_eq!(public.trim(), other.public_text());
+    hub.down();
+}
+
+#[test]
+fn expired_and_mismatched_credentials_are_told_in_why_until_the_core_renews_them() {
+    let home = Home::new("corebin: mqttcore\n");
+    let ids = ["expired", "rekeyed"];
+    for id in ids {
+        home.plugin(id, SLEEPER);
+    }
+    let hub = home.up();
+    for id in ids {
+        hub.ok(&["start", id]);
+        hub.ok(&["stop", id]);
+    }
+    // Nobody can renew anything now.
+    hub.ok(&["stop", "mqttcore"]);
+    let day = Duration::from_secs(24 * 3600);
+    let ended = token_of(&hub, "expired", now().before(day * 2), day);
+    replace(&hub.path("certs/expired.token"), &ended);
+    let other = creds::keys::KeyPair::generate().unwrap();
+    replace(&hub.path("certs/rekeyed.key"), other.to_pem().expose());
+    for (id, cause) in [("expired", "expired"), ("rekeyed", "key")] {
+        let output = hub.hubcli(&["start", id]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let file = hub.path(format!("certs/{id}.token"));
+        let parts = ["blocked", file.to_str().unwrap(), cause, "to do"];
+        explained(&hub, id, &parts);
+    }
+    hub.ok(&["start", "mqttcore"]);
+    hub.wait_for_bus();
+    for id in ids {
+        hub.pid(id);
+        assert!(logs_in(&hub, id), "{id}");
+    }
     hub.down();
 }
 

@@ -308,3 +308,33 @@ fn without_room_to_remember_what_is_set_by_hand_still_works_now_and_is_said() {
     }
     confined.hub.down();
 }
+
+#[test]
+fn without_room_in_the_run_folder_plugins_are_started_all_the_same_or_it_is_told() {
+    let home = Home::new(
+        "logLevel: info\ncreatePluginCred: false\nautostart: [worker]\nrestart: {delay: 100ms, maxDelay: 500ms}\n",
+    );
+    home.plugin("worker", SLEEPER);
+    let Some(confined) = Confined::up(home, "run") else {
+        return;
+    };
+    confined.wait_phase("worker", "running");
+    confined.fill();
+    for round in 1..4 {
+        confined.hubcli(&["restart", "worker"]);
+        let info = confined.info("worker").unwrap();
+        let cause = info["Cause"].as_str().unwrap();
+        assert!(
+            info["Phase"] == "running" || cause.contains("no space left"),
+            "{round}: {info}"
+        );
+    }
+    confined.make_room();
+    confined.hubcli(&["start", "worker"]);
+    confined.wait_phase("worker", "running");
+    // What is left there vanishes with the file system, which is seen by nobody else.
+    let mut hub = confined.hub;
+    hub.signal_launcher(15);
+    assert_eq!(hub.ended().code(), Some(0));
+    assert!(hub.processes().is_empty());
+}

@@ -3,6 +3,7 @@
 
 use crate::hub::{Home, Hub, eventually, signal_pid};
 use crate::means::{NOBODY, as_user, explained, is_root, left_out};
+use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -184,5 +185,52 @@ fn fork_eagain_at_the_limit_of_a_users_processes_passes_when_it_is_raised() {
     limit_processes(hub.launcher_pid(), &usual_limit());
     hub.pid("worker");
     hub.ok(&["start", "other"]);
+    hub.down();
+}
+
+#[test]
+fn descriptor_exhaustion_leaves_control_and_reaping_by_the_reserve() {
+    let ids: Vec<String> = (0..60).map(|n| format!("p{n}")).collect();
+    let home = Home::new(&format!(
+        "logLevel: info\ncreatePluginCred: false\nautostart: [{}]\n\
+         restart: {{firstDelay: 100ms, delay: 100ms, maxDelay: 300ms}}\n",
+        ids.join(", ")
+    ));
+    for id in &ids {
+        home.plugin(id, SLEEPER);
+    }
+    let mut command = Command::new("sh");
+    // Root could raise the limit again.
+    let unprivileged = if is_root() {
+        "setpriv --bounding-set=-sys_resource"
+    } else {
+        "env"
+    };
+    command
+        .args(["-c", &format!("ulimit -n 64 && exec {unprivileged} \"$0\"")])
+        .arg(home.path("bin/launcher"));
+    let hub = home.launch_by(command);
+    let lacks = |info: &Value| info["Cause"].as_str().unwrap().contains("open files");
+    let lacking = eventually("a start fails for want of descriptors", || {
+        let output = hub.hubcli(&["--json", "ls"]);
+        let list: Vec<Value> = serde_json::from_slice(&output.stdout).ok()?;
+        let lacking = list
+            .into_iter()
+            .find(|info| info["Phase"] == "backoff" && lacks(info))?;
+        Some(lacking["Name"].as_str().unwrap().to_owned())
+    });
+    explained(&hub, &lacking, &["open files", "LimitNOFILE= or ulimit -n"]);
+    // What ends is reaped and told, and leaves its place to another.
+    for _ in 0..3 {
+        let list = hub.list();
+        let up = list.iter().find(|info| info["Phase"] == "running");
+        let pid = i32::try_from(up.unwrap()["PID"].as_i64().unwrap()).unwrap();
+        signal_pid(pid, 9);
+        eventually("it is reaped", || {
+            (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+        });
+        hub.ok(&["why"]);
+    }
+    hub.ok(&["stop", "all"]);
     hub.down();
 }

@@ -639,6 +639,44 @@ fn a_limit_that_was_exceeded_counts_as_a_short_run_however_long_it_was() {
 }
 
 #[test]
+fn crash_shapes_around_the_stability_window_go_on_with_the_row_or_end_it() {
+    let mut life = up(steady());
+    let mut now = at(0);
+    // How long each run lives, and the delay that follows: a run just below the window is as good as none, one of its
+    // length begins a new row, however the two alternate.
+    let shapes = [
+        (200, 0),
+        (59_999, 1),
+        (200, 2),
+        (59_999, 4),
+        (60_000, 0),
+        (200, 1),
+        (60_001, 0),
+        (59_999, 1),
+        (59_999, 2),
+        (3_600_000, 0),
+        (60_000, 0),
+        (59_999, 1),
+    ];
+    for (n, (lived, delay)) in shapes.into_iter().enumerate() {
+        bring_to_running(&mut life, now);
+        now = now.after(Duration::from_millis(lived));
+        end(&mut life, now, ExitStatus::Code(1));
+        let next = life.next_deadline();
+        let until = next.map_or(Duration::ZERO, |at| at.since(now));
+        assert_eq!(
+            until,
+            Duration::from_secs(delay),
+            "after the {n}th: {lived} ms"
+        );
+        if let Some(at) = next {
+            now = at;
+            checked_step(&mut life, at, Event::Tick);
+        }
+    }
+}
+
+#[test]
 fn a_required_plugin_that_is_lost_takes_its_dependants_along_only_where_so_configured() {
     let on = || PluginId::new("state").unwrap();
     let mut life = up(steady());
