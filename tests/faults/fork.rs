@@ -190,10 +190,10 @@ fn fork_eagain_at_the_limit_of_a_users_processes_passes_when_it_is_raised() {
 
 #[test]
 fn descriptor_exhaustion_leaves_control_and_reaping_by_the_reserve() {
-    let ids: Vec<String> = (0..60).map(|n| format!("p{n}")).collect();
+    let ids: Vec<String> = (0..40).map(|n| format!("p{n}")).collect();
     let home = Home::new(&format!(
         "logLevel: info\ncreatePluginCred: false\nautostart: [{}]\n\
-         restart: {{firstDelay: 100ms, delay: 100ms, maxDelay: 300ms}}\n",
+         restart: {{firstDelay: 1s, delay: 1s, maxDelay: 3s}}\n",
         ids.join(", ")
     ));
     for id in &ids {
@@ -222,9 +222,11 @@ fn descriptor_exhaustion_leaves_control_and_reaping_by_the_reserve() {
     explained(&hub, &lacking, &["open files", "LimitNOFILE= or ulimit -n"]);
     // What ends is reaped and told, and leaves its place to another.
     for _ in 0..3 {
-        let list = hub.list();
-        let up = list.iter().find(|info| info["Phase"] == "running");
-        let pid = i32::try_from(up.unwrap()["PID"].as_i64().unwrap()).unwrap();
+        let up = eventually("one runs", || {
+            let list = hub.list();
+            list.into_iter().find(|info| info["Phase"] == "running")
+        });
+        let pid = i32::try_from(up["PID"].as_i64().unwrap()).unwrap();
         signal_pid(pid, 9);
         eventually("it is reaped", || {
             (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
