@@ -241,7 +241,9 @@ impl Trapped {
         let runs = self.runs();
         before.kill();
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let after = self.actor::<M>().expect("nobody took its place");
+        let after = self
+            .actor::<M>()
+            .unwrap_or_else(|| panic!("nobody took its place"));
         assert_ne!(after.get_id(), before.get_id());
         assert_eq!(self.runs(), runs);
     }
