@@ -420,7 +420,7 @@ impl Preparer for World {
         })
     }
 
-    fn all_there(&self, _: &Plan) -> BoxFuture<()> {
+    fn all_there(&self, _: Vec<PathBuf>) -> BoxFuture<()> {
         let mut devices = self.devices.subscribe();
         Box::pin(async move {
             // The world outlives whoever waits in it.

@@ -398,12 +398,11 @@ fn what_is_not_tried_says_what_is_missing() {
         );
     }
     let found = blocked_by(BlockReason::Leftover("process 7 has not ended".to_owned()));
-    assert_eq!(
-        found.0,
-        "it cannot be started: process 7 has not ended"
-    );
+    assert_eq!(found.0, "it cannot be started: process 7 has not ended");
     assert!(
-        found.1.ends_with("it starts by itself when that process is gone"),
+        found
+            .1
+            .ends_with("it starts by itself when that process is gone"),
         "{found:?}"
     );
     assert_eq!(
