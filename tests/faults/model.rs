@@ -42,7 +42,12 @@ const HUP: i32 = 1;
 const SCRIPT: &str = r#"
 id=$(basename "$0")
 exec 9>>"$HIVEOT_HOME/$id.lock"
-flock -n 9 || { echo "$id: $HIVEOT_RUN" >>"$HIVEOT_HOME/doubled"; exit 77; }
+flock -n -E 77 9
+case $? in
+0) ;;
+77) echo "$id: $HIVEOT_RUN" >>"$HIVEOT_HOME/doubled"; exit 77 ;;
+*) exit 1 ;; # It was killed itself.
+esac
 case $(cat "$HIVEOT_HOME/$id.mode") in
 deaf) trap '' TERM; while :; do sleep 0.3; done ;;
 family) setsid sleep 1000 & sleep 1000 & wait ;;
