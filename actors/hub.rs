@@ -11,7 +11,7 @@ use crate::seat::{Enabling, Roster, Seat};
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use supervision::PluginId;
 use supervision::lifecycle::{Event, Lifecycle};
 use tokio::sync::{Notify, watch};
@@ -265,20 +265,6 @@ impl Hub {
         if seat.kind == Kind::Plugin && seat.state().plan.teller == Teller::Login {
             tokio::spawn(tell_of_bus(Arc::downgrade(seat), self.renewer.links()));
         }
-    }
-
-    /// The longest time that any seat may take to stop: its grace, and some for the kernel.
-    #[must_use]
-    pub fn stop_patience(&self) -> Duration {
-        let plans = self.plans();
-        let grace = plans
-            .by_id
-            .values()
-            .chain([&plans.default, &plans.core])
-            .map(|plan| plan.rules.stop.grace)
-            .max()
-            .unwrap_or_default();
-        grace.saturating_add(Duration::from_secs(5))
     }
 }
 

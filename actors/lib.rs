@@ -42,6 +42,7 @@ pub mod renewal;
 pub mod root;
 mod sampling;
 pub mod seat;
+mod stops;
 pub mod turn;
 pub mod view;
 pub(crate) mod watch;

@@ -56,6 +56,8 @@ pub struct View {
     pub status: String,
     /// Why it is as it is, one line.
     pub cause: String,
+    /// The plugin that it requires and that is on its way; none when it waits for no such one.
+    pub awaits: Option<PluginId>,
     /// How the newest run ended.
     pub last_exit: Option<LastExit>,
     /// The newest unasked end or failed start, also of a launcher before this one.

@@ -1,8 +1,8 @@
 //! Bringing everything up and winding it down, in order.
 //!
 //! Invariants: the core first and last; plugins begin in the order of the list, and end all at once but for those that
-//! others require, which end after these (spec §9); commands
-//! are posted to seats, so none is lost with an actor; once the launcher ends, nothing is started any more.
+//! others require, which end after these (spec §9); commands are posted to seats, so none is lost with an actor; once the
+//! launcher ends, nothing is started any more; whoever asks for more time to end has it, as far as its lifecycle gives it.
 
 use crate::hub::{Hub, Stage};
 use crate::link::Link;
@@ -10,8 +10,10 @@ use crate::message::{Ending, LAUNCHER};
 use crate::news::News;
 use crate::ports::{Child, Happening, Kind, LauncherNews};
 use crate::seat::Seat;
+use crate::stops::{Stop, Stops};
 use crate::turn::turns;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::view::View;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::PluginId;
@@ -20,6 +22,9 @@ use supervision::lifecycle::{Event, PhaseName, StopCause};
 use supervision::order::start_order;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+/// How long a tree may take to be gone after SIGKILL, until it is told of as left.
+const AFTER_SIGKILL: Duration = Duration::from_secs(5);
 
 /// How long the last events may take on their way to the bus.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -120,19 +125,16 @@ pub(crate) async fn wind_down(hub: &Arc<Hub>, news: &News, link: &watch::Sender<
 
 async fn stop_all(hub: &Arc<Hub>, seats: Vec<Arc<Seat>>) -> Vec<PluginId> {
     let now = hub.ports.clock.wall_mse();
-    let mut dependants = Dependants::of(hub);
+    let mut stops = Stops::of(hub);
     let mut down = JoinSet::new();
     for seat in seats {
-        if seat.is_quarantined() {
-            down.spawn(stop_directly(hub.clone(), seat));
-            continue;
-        }
-        let dependants = dependants.take(&seat.id);
-        if dependants.is_empty() {
+        let stop = stops.take(&seat.id);
+        if stop.comes_at_once() {
             seat.command(Event::Stop(StopCause::Shutdown), LAUNCHER, now);
         }
-        down.spawn(stop_in_order(hub.clone(), seat, dependants));
+        down.spawn(stop_in_order(hub.clone(), seat, stop));
     }
+    drop(stops);
     let mut left = Vec::new();
     while let Some(ended) = down.join_next().await {
         left.extend(ended.ok().flatten());
@@ -141,62 +143,37 @@ async fn stop_all(hub: &Arc<Hub>, seats: Vec<Arc<Seat>>) -> Vec<PluginId> {
     left
 }
 
-/// Who requires whom, of the plugins that are not down: looked up once for all that are stopped together.
-pub(crate) struct Dependants(BTreeMap<PluginId, Vec<Arc<Seat>>>);
-
-impl Dependants {
-    /// As it is now.
-    pub(crate) fn of(hub: &Hub) -> Self {
-        let mut of: BTreeMap<PluginId, Vec<Arc<Seat>>> = BTreeMap::new();
-        for seat in hub.roster.seats() {
-            if seat.view().phase.is_down() {
-                continue;
-            }
-            for required in &seat.state().plan.requires {
-                of.entry(required.clone()).or_default().push(seat.clone());
-            }
-        }
-        Dependants(of)
-    }
-
-    /// The seats of those that require `id`, sorted by id.
-    pub(crate) fn take(&mut self, id: &PluginId) -> Vec<Arc<Seat>> {
-        self.0.remove(id).unwrap_or_default()
-    }
-}
-
-/// Waits until nothing of ours lives on these seats, which were told to stop; not for ever.
-pub(crate) async fn all_down(hub: &Hub, seats: &[Arc<Seat>]) {
-    let patience = tokio::time::Instant::now() + hub.stop_patience();
-    for seat in seats {
-        let settled = seat.until(|view| view.phase.is_down() || seat.is_quarantined());
-        // Whoever does not end in time is told of by whoever stops it.
-        let _ = tokio::time::timeout_at(patience, settled).await;
-    }
-}
-
-/// Stops a seat once those that require it are down; waits until it is down, too.
-async fn stop_in_order(
-    hub: Arc<Hub>,
-    seat: Arc<Seat>,
-    dependants: Vec<Arc<Seat>>,
-) -> Option<PluginId> {
-    if !dependants.is_empty() {
-        all_down(&hub, &dependants).await;
+/// Stops a seat when its stop comes, and waits until it is down.
+async fn stop_in_order(hub: Arc<Hub>, seat: Arc<Seat>, mut stop: Stop) -> Option<PluginId> {
+    if !stop.comes_at_once() {
+        stop.comes().await;
         let now = hub.ports.clock.wall_mse();
         seat.command(Event::Stop(StopCause::Shutdown), LAUNCHER, now);
     }
-    let until_settled = seat.until(|view| view.phase.is_down() || seat.is_quarantined());
-    let settled = tokio::time::timeout(hub.stop_patience(), until_settled).await;
-    match settled {
-        Ok(_) if seat.is_quarantined() => stop_directly(hub, seat).await,
-        Ok(_) => None,
-        Err(_elapsed) => Some(seat.id.clone()),
+    if !seat.is_quarantined() && has_ended(&seat).await {
+        return None;
+    }
+    if seat.is_quarantined() {
+        return stop_directly(&hub, &seat).await;
+    }
+    Some(seat.id.clone())
+}
+
+/// Waits until nothing of ours lives on a seat that was told to stop, or nothing more can be done about it: what asked for
+/// more time has it, what SIGKILL does not end in [`AFTER_SIGKILL`] sleeps in the kernel. Whether it is down.
+async fn has_ended(seat: &Seat) -> bool {
+    let is_over = |view: &View| view.phase.is_down() || seat.is_quarantined();
+    seat.until(|view| is_over(view) || view.phase == PhaseName::Killing)
+        .await;
+    let over = seat.until(is_over);
+    match tokio::time::timeout(AFTER_SIGKILL, over).await {
+        Ok(view) => view.phase.is_down(),
+        Err(_elapsed) => false,
     }
 }
 
 /// Ends the process of a seat that no actor serves any more.
-async fn stop_directly(hub: Arc<Hub>, seat: Arc<Seat>) -> Option<PluginId> {
+async fn stop_directly(hub: &Hub, seat: &Seat) -> Option<PluginId> {
     let child = seat.child()?;
     let stop = hub.plans().of(&seat.id, seat.kind).rules.stop;
     if let Err(text) = child.signal(stop.signal) {
@@ -206,8 +183,8 @@ async fn stop_directly(hub: Arc<Hub>, seat: Arc<Seat>) -> Option<PluginId> {
         .await
         .is_err()
     {
-        kill(&seat, child.as_ref());
-        let gone = tokio::time::timeout(hub.stop_patience(), child.tree_ended()).await;
+        kill(seat, child.as_ref());
+        let gone = tokio::time::timeout(AFTER_SIGKILL, child.tree_ended()).await;
         if gone.is_err() {
             return Some(seat.id.clone());
         }

@@ -31,7 +31,7 @@ use actors::root::{Root, RootArgs};
 use actors::seat::Seat;
 use bus::client::{Options, connect_forever};
 use bus::rpc::Request;
-use bus::wire::{NameArgs, StartArgs};
+use bus::wire::{NameArgs, StartArgs, StopAllArgs};
 use ractor::{Actor, ActorRef};
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -490,6 +490,52 @@ fn what_uses_too_much_is_told_of_or_restarted() {
     keep_quiet();
     assert_eq!(
         runtime().block_on(limits_are_exceeded()),
+        Vec::<String>::new()
+    );
+}
+
+/// Ten, each of which requires the one before it, and which take their time to end; some until they are killed.
+async fn a_chain_is_stopped() -> Vec<String> {
+    let world = World::calm(1, ids());
+    world.mend();
+    let chain: Vec<PluginId> = ids().into_iter().take(10).collect();
+    let of_chain = |(at, id): (usize, &PluginId)| {
+        let requires = at.checked_sub(1).map(|before| chain[before].clone());
+        let plan = Plan {
+            requires: requires.into_iter().collect(),
+            ..plan()
+        };
+        (id.clone(), plan)
+    };
+    let plans = Plans {
+        default: plan(),
+        core: plan(),
+        by_id: chain.iter().enumerate().map(of_chain).collect(),
+        autostart: chain.clone(),
+        sampling: Duration::ZERO,
+    };
+    let launcher = Launcher::start_with(1, world.clone(), plans).await;
+    let backwards: Vec<PluginId> = chain.iter().rev().cloned().collect();
+    let settle = || tokio::time::sleep(Duration::from_secs(300));
+    settle().await;
+    let all = Request::StopAllPlugins(StopAllArgs::default());
+    let asked = serve(&launcher.hub, all, &by("admin")).await;
+    assert!(asked.is_ok());
+    settle().await;
+    assert_eq!(world.take_ended(), backwards, "stop all");
+    let asked = serve(&launcher.hub, Request::StartAllPlugins, &by("admin")).await;
+    assert_eq!(asked.err(), None);
+    settle().await;
+    let world = launcher.end().await;
+    assert_eq!(world.take_ended(), backwards, "the end of the launcher");
+    world.complaints()
+}
+
+#[test]
+fn however_long_each_takes_those_that_require_others_are_down_before_these_are_stopped() {
+    keep_quiet();
+    assert_eq!(
+        runtime().block_on(a_chain_is_stopped()),
         Vec::<String>::new()
     );
 }

@@ -10,6 +10,7 @@ use crate::plugin::send_order;
 use crate::ports::{Kind, Refused};
 use crate::reload::{How, reload};
 use crate::seat::Seat;
+use crate::stops::Stops;
 use crate::turn::turns;
 use crate::view::View;
 use crate::wind;
@@ -404,29 +405,31 @@ async fn start_all(hub: &Arc<Hub>, by: &str) -> Result<Served, String> {
 /// Stops all plugins and answers once all are down or it takes too long; the core, when asked to, after the answer.
 async fn stop_all(hub: &Arc<Hub>, including_core: bool, by: &str) -> Served {
     let order = Order::Stop(StopCause::All);
-    let mut dependants = wind::Dependants::of(hub);
+    let mut stops = Stops::of(hub);
     let results: Vec<_> = hub
         .roster
         .seats()
-        .iter()
+        .into_iter()
         .filter(|seat| seat.kind == Kind::Plugin)
         .map(|seat| {
-            let (hub, seat, by) = (hub.clone(), seat.clone(), by.to_owned());
-            let dependants = dependants.take(&seat.id);
-            if dependants.is_empty() {
-                return send_order(&seat, order, &by);
+            let mut stop = stops.take(&seat.id);
+            if stop.concerns_nobody_else() {
+                return send_order(&seat, order, by);
             }
             let (done, result) = oneshot::channel();
+            let by = by.to_owned();
             // It is stopped also when nobody waits for it any more.
             tokio::spawn(async move {
-                wind::all_down(&hub, &dependants).await;
+                stop.comes().await;
                 if let Ok(stopped) = send_order(&seat, order, &by).await {
                     let _ = done.send(stopped);
                 }
+                drop(stop);
             });
             result
         })
         .collect();
+    drop(stops);
     let until = Instant::now() + PATIENCE;
     for result in results {
         // One that does not stop in time goes on stopping.

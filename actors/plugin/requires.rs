@@ -180,6 +180,11 @@ const MOST_CAUSE: usize = 400;
 /// Why a required plugin does not serve yet; none when it does.
 fn unmet(required: &View) -> Option<BlockReason> {
     let on = required.id.clone();
+    if let Some(other) = &required.awaits {
+        // On its way as well, then: a whole row that starts is no failure of any of it.
+        let text = format!("requires '{on}', which waits for '{other}'");
+        return Some(BlockReason::Awaits { on, text });
+    }
     match (required.phase, required.wish) {
         // Somebody else's copy serves as well.
         (PhaseName::Running | PhaseName::Foreign, _) => None,

@@ -27,7 +27,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use supervision::hand::{ByHand, Setting, enabled};
-use supervision::lifecycle::{Effect, Event, Lifecycle};
+use supervision::lifecycle::{BlockReason, Effect, Event, Lifecycle};
 use supervision::past::{Fault, PastWish};
 use supervision::{MonoTime, PluginId, Run};
 use tokio::sync::watch;
@@ -428,6 +428,7 @@ impl SeatState {
     /// The view of this state; `next_start_mse` is computed by the caller, who knows both clocks.
     pub(crate) fn view(&self, id: &PluginId, kind: Kind, next_start_mse: i64) -> View {
         let next_try = self.life.phase().next_try();
+        let blocked = self.life.phase().block_reason();
         let attempt = next_try.map_or(0, |(_, attempt)| attempt);
         View {
             id: id.clone(),
@@ -451,6 +452,7 @@ impl SeatState {
             attempt,
             status: self.life.status(id),
             cause: self.cause(),
+            awaits: blocked.and_then(BlockReason::awaits).cloned(),
             last_exit: self.last_exit.clone(),
             last_fault: self.last_fault.clone(),
             tail: self.tail.clone(),

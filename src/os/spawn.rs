@@ -39,8 +39,9 @@ use tokio::sync::oneshot;
 /// Stack of a spawner thread; what runs in the child has one of its own.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// A start that takes longer, as its file is on a disk that hangs, does not hold up the next any more.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// A start that takes longer, as its file is on a disk that hangs, does not hold up the next any more. A slow disk, or a
+/// machine with much to do, must not change their order.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A request to a spawner thread.
 pub(crate) struct Job {

@@ -55,10 +55,10 @@ fn who_falls_silent_is_stopped_by_its_watchdog_and_started_again() {
 fn who_is_not_ready_in_time_is_stopped_and_who_asks_for_more_gets_it() {
     let home = Home::new(&format!(
         "{CORE}autostart: [late, asks]\nplugins:\n  late: {{ready: notify, start: {{timeout: 500ms}}}}\n  \
-         asks: {{ready: notify, start: {{timeout: 2s}}}}\n"
+         asks: {{ready: notify, start: {{timeout: 6s}}}}\n"
     ));
     speaker(&home, "late", "");
-    let asks = "say('EXTEND_TIMEOUT_USEC=60000000')\ntime.sleep(3)\nsay('READY=1')";
+    let asks = "say('EXTEND_TIMEOUT_USEC=60000000')\ntime.sleep(7)\nsay('READY=1')";
     speaker(&home, "asks", asks);
     let hub = home.up();
     ended_once(&hub, "late", "was stopped, not ready after 0.5 s");

@@ -106,6 +106,8 @@ pub struct World {
     /// In a calm world: what each run uses of memory; otherwise it is up to chance.
     pub memory: watch::Sender<u64>,
     limits: Mutex<Vec<LimitExceeded>>,
+    /// Whose runs have ended, in the order in which that was told.
+    ended: Mutex<Vec<PluginId>>,
     /// What the configuration file says, or what is wrong with it.
     pub file: watch::Sender<Result<Loaded, String>>,
     /// Whether there is a bus.
@@ -174,6 +176,7 @@ impl World {
             clock_set: Arc::default(),
             memory: watch::Sender::new(0),
             limits: Mutex::default(),
+            ended: Mutex::default(),
             file: watch::Sender::new(Err("there is no file in this world".to_owned())),
             link: watch::Sender::new(Link::Up { generation: 1 }),
             devices: watch::Sender::new(true),
@@ -327,6 +330,11 @@ impl World {
     /// Starts minus stops that the bus was told of, and logs that were not closed.
     pub fn loose_ends(&self, id: &PluginId) -> (i64, i64) {
         self.with(id, |place| (place.told, place.open_logs))
+    }
+
+    /// Whose runs have ended since this was asked last, in order.
+    pub fn take_ended(&self) -> Vec<PluginId> {
+        std::mem::take(&mut *lock(&self.ended))
     }
 
     /// The limits that were told of as exceeded, in order.
@@ -807,7 +815,10 @@ impl Herald for World {
     fn announce(&self, happening: Happening) {
         let (id, by) = match happening {
             Happening::Started { id } => (id, 1),
-            Happening::Stopped { id } => (id, -1),
+            Happening::Stopped { id } => {
+                lock(&self.ended).push(id.clone());
+                (id, -1)
+            }
             Happening::Limit(limit) => {
                 lock(&self.limits).push(*limit);
                 return;

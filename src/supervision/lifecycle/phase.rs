@@ -48,6 +48,20 @@ pub enum BlockReason {
 }
 
 impl BlockReason {
+    /// The required plugin on its way that is waited for, when that is all.
+    #[must_use]
+    pub fn awaits(&self) -> Option<&PluginId> {
+        match self {
+            BlockReason::Awaits { on, .. } => Some(on),
+            BlockReason::Executable(_)
+            | BlockReason::Credentials(_)
+            | BlockReason::Settings(_)
+            | BlockReason::Requires { .. }
+            | BlockReason::Needs(_)
+            | BlockReason::Leftover(_) => None,
+        }
+    }
+
     /// The text for people.
     #[must_use]
     pub fn text(&self) -> &str {
