@@ -6,7 +6,7 @@ use super::cli::Certs;
 use super::code::ExitCode;
 use super::exit::Failure;
 use super::say::{Said, escaped};
-use super::work::View;
+use super::view::View;
 use creds::UnixTime;
 use creds::atomic::{self, AtomicError};
 use creds::ca;

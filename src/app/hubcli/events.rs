@@ -10,9 +10,9 @@ use super::messages::{lost, write};
 use super::say::{Said, escaped};
 use super::session::Session;
 use super::table::{Style, padded};
+use super::view::{View, list};
 use super::watch::Watch;
 use super::way::note;
-use super::work::{self, View};
 use bus::client::Incoming;
 use bus::golang::decode;
 use bus::topics::{self, MessageKind, Topic};
@@ -40,7 +40,7 @@ pub(super) fn filter() -> String {
 
 /// Shows how all are.
 pub(super) async fn show(launcher: &impl Ask, wish: &Watch, view: &View) -> Result<Said, Failure> {
-    let plugins = work::list(launcher).await?;
+    let plugins = list(launcher).await?;
     let shown: Vec<String> = states(&plugins, wish, view).collect();
     if shown.is_empty()
         && let Some(name) = &wish.name

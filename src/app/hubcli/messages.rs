@@ -9,7 +9,7 @@ use super::exit::Failure;
 use super::say::{Said, escaped};
 use super::session::{Session, failure_of};
 use super::table::{Style, padded};
-use super::work::View;
+use super::view::View;
 use bus::client::{CallError, Incoming};
 use bus::topics::{self, MessageKind, Topic};
 use jiff::Timestamp;

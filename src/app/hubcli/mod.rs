@@ -18,6 +18,7 @@ mod say;
 mod secret;
 mod session;
 mod table;
+mod view;
 mod watch;
 mod way;
 mod why;
@@ -61,7 +62,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn perform(cli: &Cli) -> Result<Said, Failure> {
     let command = Command::of(cli)?;
     let folders = folders(cli)?;
-    let view = work::View {
+    let view = view::View {
         json: cli.json,
         table: if cli.json {
             table::Style::for_programs()
@@ -126,7 +127,7 @@ async fn without_bus(
     folders: &Folders,
     mut failure: Failure,
     wish: &watch::Watch,
-    view: &work::View,
+    view: &view::View,
 ) -> Result<Said, Failure> {
     let Ok(way) = way::Way::open(cli, folders).await else {
         return Err(failure);
@@ -145,7 +146,7 @@ async fn over_the_bus(
     cli: &Cli,
     folders: &Folders,
     command: &Command,
-    view: &work::View,
+    view: &view::View,
 ) -> Result<Said, Failure> {
     let session = session::Session::open(cli, folders).await?;
     let said = match command {

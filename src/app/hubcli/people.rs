@@ -9,7 +9,7 @@ use super::exit::Failure;
 use super::say::{Said, escaped};
 use super::session::failure_of;
 use super::table::{Style, padded};
-use super::work::{View, line};
+use super::view::{View, line};
 use bus::client::CallError;
 use bus::golang::{decode, encode};
 use bus::wire::{

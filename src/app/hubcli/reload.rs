@@ -6,7 +6,7 @@ use super::ask::Ask;
 use super::exit::Failure;
 use super::say::{Said, escaped};
 use super::table::padded;
-use super::work::{View, line, unexpected};
+use super::view::{View, line, unexpected};
 use bus::golang::encode;
 use bus::rpc::{Reply, Request};
 use bus::wire::{PlanReply, PlanStep, ReloadArgs};

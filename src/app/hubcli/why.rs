@@ -6,7 +6,7 @@ use super::ask::Ask;
 use super::exit::Failure;
 use super::say::{Said, escaped};
 use super::table::{Style, in_words};
-use super::work::{self, View};
+use super::view::{View, line, list, log_of, not_known, unexpected};
 use bus::golang::encode;
 use bus::rpc::{Reply, Request};
 use bus::wire::{ClassPolicy, GetPluginReply, LAUNCHER, NameArgs, PluginInfo, UNKNOWN};
@@ -18,16 +18,16 @@ const TIME: &str = "%b %e %H:%M:%S";
 pub(super) async fn one(launcher: &impl Ask, name: &str, view: &View) -> Result<Said, Failure> {
     let plugin = match account(launcher, name).await {
         Ok(plugin) => plugin,
-        Err(failure) => return Err(work::not_known(launcher, name, view, failure).await),
+        Err(failure) => return Err(not_known(launcher, name, view, failure).await),
     };
     if view.json {
-        return Ok(Said::done(work::line(&encode(&*plugin))));
+        return Ok(Said::done(line(&encode(&*plugin))));
     }
     let mut text = piece(&plugin, &view.table);
     for line in policies(&plugin.why.policy) {
         text.push_str(&row("policy", &line));
     }
-    if let Some(log) = work::log_of(&plugin.info, view).filter(|log| log.exists()) {
+    if let Some(log) = log_of(&plugin.info, view).filter(|log| log.exists()) {
         text.push_str(&row("log", &log.display().to_string()));
     }
     Ok(Said::done(text))
@@ -35,7 +35,7 @@ pub(super) async fn one(launcher: &impl Ask, name: &str, view: &View) -> Result<
 
 /// Explains all that are not as they are wished, the launcher first.
 pub(super) async fn all(launcher: &impl Ask, view: &View) -> Result<Said, Failure> {
-    let plugins = work::list(launcher).await?;
+    let plugins = list(launcher).await?;
     let mut found = Vec::new();
     if let Ok(own) = account(launcher, LAUNCHER).await
         && !own.info.cause.is_empty()
@@ -53,7 +53,7 @@ pub(super) async fn all(launcher: &impl Ask, view: &View) -> Result<Said, Failur
         }
     }
     if view.json {
-        return Ok(Said::done(work::line(&encode(&found))));
+        return Ok(Said::done(line(&encode(&found))));
     }
     if found.is_empty() {
         let up = plugins.iter().filter(|info| info.running).count();
@@ -91,7 +91,7 @@ async fn account(launcher: &impl Ask, name: &str) -> Result<Box<GetPluginReply>,
     });
     match launcher.ask(&request).await? {
         Reply::Plugin(plugin) => Ok(plugin),
-        Reply::List(_) | Reply::Info(_) | Reply::Plan(_) | Reply::Empty => Err(work::unexpected()),
+        Reply::List(_) | Reply::Info(_) | Reply::Plan(_) | Reply::Empty => Err(unexpected()),
     }
 }
 
@@ -249,7 +249,7 @@ fn wish(plugin: &GetPluginReply, style: &Style) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::work::View;
+    use super::super::view::View;
     use super::*;
     use bus::wire::{LastExit, Why};
 

@@ -9,49 +9,18 @@ use super::code::ExitCode;
 use super::exit::Failure;
 use super::reload;
 use super::say::{Said, escaped};
-use super::table::{self, Style};
+use super::table;
+use super::view::{View, line, listed, log_of, nearest, unexpected};
 use super::why;
 use bus::golang::encode;
 use bus::rpc::{Reply, Request, not_found};
 use bus::wire::{
-    GetPluginReply, ListArgs, ListReply, NameArgs, PluginInfo, SettingArgs, StartArgs, StopAllArgs,
-    UNKNOWN,
+    GetPluginReply, ListReply, NameArgs, PluginInfo, SettingArgs, StartArgs, StopAllArgs, UNKNOWN,
 };
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A plugin that failed without last lines is asked about once more after this time.
 const TAIL_DELAY: Duration = Duration::from_millis(250);
-
-/// How results are shown.
-#[derive(Debug, Clone)]
-pub(super) struct View {
-    pub(super) json: bool,
-    pub(super) table: Style,
-    /// The folder of the plugins' logs, for hints.
-    pub(super) logs: PathBuf,
-    /// The folder of the plugins, which tells them from the core.
-    pub(super) plugins: PathBuf,
-}
-
-#[cfg(test)]
-impl View {
-    /// Without colours and widths, and in a zone that is the same everywhere.
-    pub(super) fn for_tests(json: bool) -> View {
-        View {
-            json,
-            table: Style {
-                paint: super::say::Paint::Plain,
-                width: None,
-                nowrap: false,
-                now_ms: 1_000,
-                zone: jiff::tz::TimeZone::UTC,
-            },
-            logs: PathBuf::from("/hub/logs"),
-            plugins: PathBuf::from("/hub/plugins"),
-        }
-    }
-}
 
 /// Does what was asked for.
 pub(super) async fn perform(
@@ -176,36 +145,12 @@ pub(super) async fn told(
     }))
 }
 
-pub(super) async fn list(launcher: &impl Ask) -> Result<Vec<PluginInfo>, Failure> {
-    Ok(listed(launcher).await?.info)
-}
-
-async fn listed(launcher: &impl Ask) -> Result<ListReply, Failure> {
-    match launcher.ask(&Request::List(ListArgs::default())).await? {
-        Reply::List(reply) => Ok(reply),
-        Reply::Info(_) | Reply::Plugin(_) | Reply::Plan(_) | Reply::Empty => Err(unexpected()),
-    }
-}
-
-pub(super) fn unexpected() -> Failure {
-    Failure::failed(
-        "the launcher answered something else than it was asked",
-        "are hubcli and launcher of the same version?",
-    )
-}
-
 fn shown(list: &ListReply, view: &View) -> String {
     if view.json {
         return line(&encode(&list.info));
     }
     let mut text = table::list(&list.info, &view.table);
     text.push_str(&table::footer(&list.launcher, &view.table));
-    text
-}
-
-pub(super) fn line(json: &[u8]) -> String {
-    let mut text = String::from_utf8_lossy(json).into_owned();
-    text.push('\n');
     text
 }
 
@@ -239,19 +184,6 @@ pub(super) async fn explained(
             }
         }
         Deed::Stop | Deed::Enable | Deed::Disable | Deed::Forget => {}
-    }
-    failure
-}
-
-/// A failure to explain one, with a hint for a name nobody knows.
-pub(super) async fn not_known(
-    launcher: &impl Ask,
-    name: &str,
-    view: &View,
-    mut failure: Failure,
-) -> Failure {
-    if failure.text == not_found(name) {
-        failure.hint = nearest(launcher, name, view).await;
     }
     failure
 }
@@ -319,42 +251,6 @@ fn is_told(error: &str, cause: &str) -> bool {
         .strip_prefix("could not be started: ")
         .unwrap_or(cause);
     !what.is_empty() && error.contains(what)
-}
-
-/// The log of a plugin that ever ran; the core's is named after its id, not its file (spec §7).
-pub(super) fn log_of(info: &PluginInfo, view: &View) -> Option<PathBuf> {
-    let own = view.logs.join(format!("{}.log", info.name));
-    let is_core = Path::new(&info.path)
-        .parent()
-        .is_some_and(|folder| folder != view.plugins);
-    let log = if is_core && !own.exists() {
-        view.logs.join("core.log")
-    } else {
-        own
-    };
-    (info.start_count > 0 || log.exists()).then_some(log)
-}
-
-/// A hint for a name nobody knows.
-async fn nearest(launcher: &impl Ask, name: &str, view: &View) -> String {
-    let file = view.plugins.join(name);
-    if !name.contains('/') && file.is_file() {
-        return format!(
-            "{} is there, but is not executable, or empty: chmod +x makes it a plugin",
-            escaped(&file.display().to_string())
-        );
-    }
-    let plugins = list(launcher).await.unwrap_or_default();
-    let near = plugins
-        .iter()
-        .map(|info| (strsim::damerau_levenshtein(&info.name, name), &info.name))
-        .filter(|(distance, known)| *distance <= known.len().max(name.len()).div_ceil(3))
-        .min();
-    match near {
-        Some((_, known)) => format!("did you mean '{}'? hubcli ls shows all", escaped(known)),
-        None => "hubcli ls shows all names; a plugin is an executable file in the plugins folder"
-            .to_owned(),
-    }
 }
 
 #[cfg(test)]
