@@ -134,6 +134,7 @@ fn a_file_of_no_use_changes_nothing_and_says_why() {
             good[..good.len() - 12].to_owned(),
             "launcher.yaml:",
         ),
+        ("being written", String::new(), "it is empty"),
         ("a reserved id", good.replace("dropped]", "auth]"), "auth"),
         (
             "a circle",

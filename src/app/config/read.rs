@@ -41,28 +41,38 @@ pub fn load_whole(folders: &Folders) -> Result<Whole, Problems> {
     load_from(folders, missing)
 }
 
-/// Reads it once more while the launcher runs: a file that is gone now is an error, whoever named it (spec §4).
+/// Reads it once more while the launcher runs: a file that is gone or empty now is an error, whoever named it (spec §4).
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_again(folders: &Folders) -> Result<Whole, Problems> {
     let what = "the launcher's configuration; put it back, or a file with nothing but a comment to have the defaults";
-    load_from(folders, Some(what))
+    let whole = load_from(folders, Some(what))?;
+    let is_empty = |content: &Vec<u8>| content.trim_ascii().is_empty();
+    if whole.content.as_ref().is_some_and(is_empty) {
+        // Whoever writes it in place has it empty for a moment, and would have everything stopped.
+        let file = &folders.config_file;
+        return Err(of_file(file, "it is empty".to_owned(), what));
+    }
+    Ok(whole)
+}
+
+/// A problem of a file as a whole.
+fn of_file(file: &Path, wrong: String, expected: &str) -> Problems {
+    let problem = Problem {
+        place: Place::START,
+        path: KeyPath::top(),
+        wrong,
+        expected: expected.to_owned(),
+        nearest: None,
+    };
+    Problems::new(file, vec![problem])
 }
 
 /// Reads it; `needed` says as what, and without it a missing file means the defaults.
 fn load_from(folders: &Folders, needed: Option<&str>) -> Result<Whole, Problems> {
     let file = &folders.config_file;
-    let whole = |wrong: String, expected: &str| {
-        let problem = Problem {
-            place: Place::START,
-            path: KeyPath::top(),
-            wrong,
-            expected: expected.to_owned(),
-            nearest: None,
-        };
-        Problems::new(file, vec![problem])
-    };
+    let whole = |wrong, expected| of_file(file, wrong, expected);
     match bytes_of(file) {
         Ok(bytes) => match parse(&bytes, &folders.client_id) {
             Ok(config) => Ok(Whole {
