@@ -225,11 +225,24 @@ fn cause_of(required: &View) -> &str {
 async fn follow(hub: Arc<Hub>, seat: Arc<Seat>, id: PluginId) {
     loop {
         let required = hub.roster.seated(&id).await;
-        let ready = required.until(|view| unmet(view).is_none()).await;
-        seat.post(Event::CauseGone);
-        // A new run is another one, also when nobody saw the time between.
-        let lost = |view: &View| unmet(view).is_some() || view.run != ready.run;
-        required.until(lost).await;
-        seat.post(Event::DependencyLost { on: id.clone() });
+        tokio::select! {
+            // What it does on its seat is told before that the seat is gone.
+            biased;
+            () = follow_run(&seat, &required) => {}
+            // Its file was gone and came back: it has another seat then.
+            () = hub.roster.unseated(&required) => {}
+        }
     }
+}
+
+/// Posts a fact when it is ready, and another one when it is no longer.
+async fn follow_run(seat: &Seat, required: &Seat) {
+    let ready = required.until(|view| unmet(view).is_none()).await;
+    seat.post(Event::CauseGone);
+    // A new run is another one, also when nobody saw the time between.
+    let lost = |view: &View| unmet(view).is_some() || view.run != ready.run;
+    required.until(lost).await;
+    seat.post(Event::DependencyLost {
+        on: required.id.clone(),
+    });
 }

@@ -90,6 +90,21 @@ impl Roster {
         }
     }
 
+    /// Waits until this seat is none any more; there may be another one of its id then.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn unseated(&self, seat: &Arc<Seat>) {
+        let mut news = self.changes();
+        while self
+            .get(&seat.id)
+            .is_some_and(|now| Arc::ptr_eq(&now, seat))
+        {
+            // The sender is ours, so it lives as long as this borrow.
+            let _ = news.changed().await;
+        }
+    }
+
     /// Waits until there is a seat of this id, and an actor that takes orders for it.
     ///
     /// # Cancel safety
