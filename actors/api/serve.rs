@@ -195,7 +195,8 @@ async fn known(hub: &Hub, name: &str) -> Result<Arc<Seat>, String> {
 /// a plugin starts it at once.
 async fn coming(hub: &Hub, name: &str) -> Option<Arc<Seat>> {
     let id = PluginId::new(name).ok()?;
-    let scan = hub.inventory.scan().await.ok()?;
+    // In a task of its own, so that a panic in it does not leave the request without an answer.
+    let scan = tokio::spawn(hub.inventory.scan()).await.ok()?.ok()?;
     if !scan.plugins.contains_key(&id) {
         return None;
     }

@@ -407,7 +407,9 @@ impl Round {
             let all = Command::ALL;
             let command = all[usize::try_from(dice.roll(all.len() as u64)).unwrap()];
             let place = self.places[&id].clone().read_owned().await;
-            if dice.chance(30) {
+            // One for a plugin that is not there first looks whether it comes, and would be overtaken.
+            let is_there = self.launcher.hub.roster.get(&id).is_some();
+            if dice.chance(30) && is_there {
                 self.command_in_passing(&id, command, place);
                 // Its request is on its way before the next one.
                 tokio::task::yield_now().await;
@@ -764,13 +766,14 @@ async fn round(seed: u64, steps: u64) -> Done {
     while let Some(driven) = drivers.join_next().await {
         driven.unwrap();
     }
+    // Those in passing are answered, here and below.
+    drop(round.all_places().await);
     for id in ids() {
         drivers.spawn(round.clone().last(id));
     }
     while let Some(driven) = drivers.join_next().await {
         driven.unwrap();
     }
-    // Those in passing are answered.
     drop(round.all_places().await);
     round.world.heal();
     tokio::time::sleep(SETTLED).await;
