@@ -211,11 +211,12 @@ async fn start(
     order: Order,
     caller: &Caller,
 ) -> Result<Served, String> {
+    let until = Instant::now() + PATIENCE;
     let seat = known(hub, name).await?;
     if order == Order::Restart && is_cut_off(&seat, caller) {
         return Ok(after_reply(hub, &seat, order, &caller.by));
     }
-    set_and_wait(hub, &seat, order, Setting::Enabled, &caller.by).await
+    set_and_wait(hub, &seat, (order, Setting::Enabled), until, &caller.by).await
 }
 
 /// Whether an order to a seat ends what its answer would travel on.
@@ -228,9 +229,10 @@ fn is_cut_off(seat: &Seat, caller: &Caller) -> bool {
 
 /// Up, but not enabled.
 async fn start_once(hub: &Arc<Hub>, name: &str, by: &str) -> Result<Served, String> {
+    let until = Instant::now() + PATIENCE;
     let seat = known(hub, name).await?;
     let ordered = send_order(&seat, Order::Start, by);
-    let view = outcome(&seat, ordered, Instant::now() + PATIENCE).await?;
+    let view = outcome(&seat, ordered, until).await?;
     Ok(info_reply(hub, &view))
 }
 
@@ -249,24 +251,24 @@ async fn reload_for(hub: &Arc<Hub>, dry_run: bool, by: &str) -> Result<Served, S
 }
 
 async fn stop(hub: &Arc<Hub>, name: &str, caller: &Caller) -> Result<Served, String> {
+    let until = Instant::now() + PATIENCE;
     let seat = known(hub, name).await?;
     let order = Order::Stop(StopCause::ByHand);
     if is_cut_off(&seat, caller) {
         return Ok(after_reply(hub, &seat, order, &caller.by));
     }
-    set_and_wait(hub, &seat, order, Setting::Disabled, &caller.by).await
+    set_and_wait(hub, &seat, (order, Setting::Disabled), until, &caller.by).await
 }
 
-/// Gives an order and notes what it sets; answers with the state that shows both.
+/// Gives an order and notes what it sets; answers with the state that shows both, or with what there is by `until`.
 async fn set_and_wait(
     hub: &Arc<Hub>,
     seat: &Arc<Seat>,
-    order: Order,
-    setting: Setting,
+    (order, setting): (Order, Setting),
+    until: Instant,
     by: &str,
 ) -> Result<Served, String> {
     // Neither is held up by a slow disk: both at once.
-    let until = Instant::now() + PATIENCE;
     let ordered = send_order(seat, order, by);
     let (view, ()) = tokio::join!(
         outcome(seat, ordered, until),
