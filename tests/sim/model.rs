@@ -328,13 +328,17 @@ impl Round {
             match self.ask(id, command.request(id)).await {
                 Went::Taken(_) => return self.was_taken(id, command),
                 Went::Unsure => {
+                    // What it sets was noted all the same.
                     self.learn(id, |known| {
-                        known.wish = command.wish().map_or(known.wish, |_| None)
+                        known.wish = command.wish().map_or(known.wish, |_| None);
+                        known.hand = command.hand().or(known.hand);
                     });
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
-                // The hand was noted all the same.
-                Went::Foreign => tokio::time::sleep(Duration::from_millis(500)).await,
+                Went::Foreign => {
+                    self.learn(id, |known| known.hand = command.hand().or(known.hand));
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
                 Went::Unknown => {
                     let known = self.known(id);
                     let is_wanted = known.wish == Some(Wish::Up)
