@@ -816,7 +816,10 @@ impl Herald for World {
         let (id, by) = match happening {
             Happening::Started { id } => (id, 1),
             Happening::Stopped { id } => {
-                lock(&self.ended).push(id.clone());
+                // Where runs end by themselves all the time nobody asks for the order, and nothing may grow.
+                if self.ends == Ends::WhileIll {
+                    lock(&self.ended).push(id.clone());
+                }
                 (id, -1)
             }
             Happening::Limit(limit) => {
