@@ -18,7 +18,7 @@ pub(crate) struct Stops {
 /// The stop of one plugin; over when this is dropped.
 pub(crate) struct Stop {
     before: Vec<watch::Receiver<()>>,
-    end: Option<watch::Sender<()>>,
+    _end: Option<watch::Sender<()>>,
 }
 
 impl Stops {
@@ -47,7 +47,7 @@ impl Stops {
     pub(crate) fn take(&mut self, id: &PluginId) -> Stop {
         Stop {
             before: self.before.remove(id).unwrap_or_default(),
-            end: self.ends.remove(id),
+            _end: self.ends.remove(id),
         }
     }
 }
@@ -56,15 +56,6 @@ impl Stop {
     /// Whether it waits for nobody.
     pub(crate) fn comes_at_once(&self) -> bool {
         self.before.is_empty()
-    }
-
-    /// Whether it waits for nobody, and nobody for it.
-    pub(crate) fn concerns_nobody_else(&self) -> bool {
-        let awaited = self
-            .end
-            .as_ref()
-            .is_some_and(|end| end.receiver_count() > 0);
-        self.comes_at_once() && !awaited
     }
 
     /// Waits until those before it are over.

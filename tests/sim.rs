@@ -539,3 +539,31 @@ fn however_long_each_takes_those_that_require_others_are_down_before_these_are_s
         Vec::<String>::new()
     );
 }
+
+/// The actors of all that run are killed, and everything is stopped before anybody has noticed.
+async fn all_are_stopped_without_actors() -> Vec<String> {
+    let launcher = Launcher::start(1, World::calm(1, ids())).await;
+    launcher.world.mend();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    for id in ids() {
+        launcher.seat(&id).actor().expect("it is served").kill();
+    }
+    let all = Request::StopAllPlugins(StopAllArgs::default());
+    let asked = serve(&launcher.hub, all, &by("admin")).await;
+    assert!(asked.is_ok());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for id in ids() {
+        let view = launcher.seat(&id).view();
+        assert_eq!((view.phase, view.wish), (PhaseName::Stopped, Wish::Down));
+    }
+    launcher.end().await.complaints()
+}
+
+#[test]
+fn a_stop_of_all_is_not_lost_with_the_actors_that_had_it() {
+    keep_quiet();
+    assert_eq!(
+        runtime().block_on(all_are_stopped_without_actors()),
+        Vec::<String>::new()
+    );
+}

@@ -10,7 +10,7 @@ use crate::plugin::send_order;
 use crate::ports::{Kind, Refused};
 use crate::reload::{How, reload};
 use crate::seat::Seat;
-use crate::stops::Stops;
+use crate::stops::{Stop, Stops};
 use crate::turn::turns;
 use crate::view::View;
 use crate::wind;
@@ -415,21 +415,10 @@ async fn stop_all(hub: &Arc<Hub>, including_core: bool, by: &str) -> Served {
         .into_iter()
         .filter(|seat| seat.kind == Kind::Plugin)
         .map(|seat| {
-            let mut stop = stops.take(&seat.id);
-            if stop.concerns_nobody_else() {
-                return send_order(&seat, order, by);
-            }
-            let (done, result) = oneshot::channel();
-            let by = by.to_owned();
+            let stop = stops.take(&seat.id);
+            let ordered = stop.comes_at_once().then(|| send_order(&seat, order, by));
             // It is stopped also when nobody waits for it any more.
-            tokio::spawn(async move {
-                stop.comes().await;
-                if let Ok(stopped) = send_order(&seat, order, &by).await {
-                    let _ = done.send(stopped);
-                }
-                drop(stop);
-            });
-            result
+            tokio::spawn(stop_one(hub.clone(), seat, stop, ordered, by.to_owned()))
         })
         .collect();
     drop(stops);
@@ -445,5 +434,29 @@ async fn stop_all(hub: &Arc<Hub>, including_core: bool, by: &str) -> Served {
             order,
             by: by.to_owned(),
         }),
+    }
+}
+
+/// Stops one of all when its stop comes, unless it was ordered to already.
+async fn stop_one(
+    hub: Arc<Hub>,
+    seat: Arc<Seat>,
+    mut stop: Stop,
+    ordered: Option<oneshot::Receiver<OrderResult>>,
+    by: String,
+) {
+    let order = Order::Stop(StopCause::All);
+    let ordered = match ordered {
+        Some(ordered) => ordered,
+        None => {
+            stop.comes().await;
+            send_order(&seat, order, &by)
+        }
+    };
+    if ordered.await.is_err() && !seat.is_quarantined() {
+        // Its actor is just being started anew: a command is kept over that.
+        seat.command(order.event(), &by, hub.ports.clock.wall_mse());
+        seat.until(|view| view.phase.is_down() || seat.is_quarantined())
+            .await;
     }
 }
