@@ -29,7 +29,7 @@ pub const SLOW_RESCAN: Duration = Duration::from_secs(60);
 pub enum CatalogMessage {
     /// The folders may have changed.
     Changed,
-    /// There are other plans.
+    /// There are other plans, or somebody may be wanted who has no seat.
     Replanned,
     /// They have been quiet for a while, or it is time for the slow rescan.
     LookNow,
@@ -153,14 +153,19 @@ fn keep(watch: Box<dyn Send>, hub: &Hub) -> AbortHandle {
 }
 
 /// Also tells of the plans that came while no catalog was there.
-fn follow(hub: &Hub, myself: ActorRef<CatalogMessage>) -> AbortHandle {
+fn follow(hub: &Arc<Hub>, myself: ActorRef<CatalogMessage>) -> AbortHandle {
+    let hub = hub.clone();
     let mut plans = hub.plans_to_come();
     if hub.stage() > Stage::Beginning {
         plans.mark_changed();
     }
     let following = tokio::spawn(async move {
-        while plans.changed().await.is_ok() {
-            if myself.cast(CatalogMessage::Replanned).is_err() {
+        loop {
+            let hub_lives = tokio::select! {
+                changed = plans.changed() => changed.is_ok(),
+                () = hub.seat_missing.notified() => true,
+            };
+            if !hub_lives || myself.cast(CatalogMessage::Replanned).is_err() {
                 return;
             }
         }

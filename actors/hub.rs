@@ -62,6 +62,8 @@ pub struct Hub {
     own_usage: Mutex<Option<Usage>>,
     /// Held by the reload that is under way.
     pub(crate) reloading: tokio::sync::Mutex<()>,
+    /// Rung when somebody may be wanted who has no seat; the catalog sees to it at once.
+    pub(crate) seat_missing: Notify,
     /// The plans by which the catalog has seated last; none before the first time.
     seated: watch::Sender<Option<Arc<Plans>>>,
     /// The plans by which the bridge listens to the bus; none before the first time.
@@ -137,6 +139,7 @@ impl Hub {
             stage: watch::Sender::new(Stage::Beginning),
             own_usage: Mutex::new(None),
             reloading: tokio::sync::Mutex::default(),
+            seat_missing: Notify::new(),
             seated: watch::Sender::default(),
             listening: watch::Sender::default(),
             seed,

@@ -546,7 +546,7 @@ async fn all_are_stopped_without_actors() -> Vec<String> {
     launcher.world.mend();
     tokio::time::sleep(Duration::from_secs(300)).await;
     for id in ids() {
-        launcher.seat(&id).actor().expect("it is served").kill();
+        launcher.seat(&id).actor().unwrap().kill();
     }
     let all = Request::StopAllPlugins(StopAllArgs::default());
     let asked = serve(&launcher.hub, all, &by("admin")).await;

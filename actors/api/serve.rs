@@ -19,7 +19,7 @@ use bus::wire::{GetPluginReply, LAUNCHER, ListReply, PlanReply};
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::PluginId;
-use supervision::hand::{ByHand, Setting};
+use supervision::hand::{ByHand, Setting, enabled};
 use supervision::lifecycle::StopCause;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -192,13 +192,16 @@ async fn known(hub: &Hub, name: &str) -> Result<Arc<Seat>, String> {
 }
 
 /// The seat of a file that was put there a moment ago: the catalog lets the folder become quiet first, and whoever installs
-/// a plugin starts it at once.
+/// a plugin starts it at once. Or of one that has become wanted again while its seat was being taken away.
 async fn coming(hub: &Hub, name: &str) -> Option<Arc<Seat>> {
     let id = PluginId::new(name).ok()?;
     // In a task of its own, so that a panic in it does not leave the request without an answer.
     let scan = tokio::spawn(hub.inventory.scan()).await.ok()?.ok()?;
-    if !scan.plugins.contains_key(&id) {
-        return None;
+    let listed = hub.plans().autostart.contains(&id);
+    match enabled(hub.ports.memory.hand(&id).as_ref(), listed) {
+        Setting::Enabled => hub.seat_missing.notify_one(),
+        Setting::Disabled if scan.plugins.contains_key(&id) => {}
+        Setting::Disabled => return None,
     }
     tokio::time::timeout(SEATED_WITHIN, hub.roster.served(&id))
         .await
@@ -341,6 +344,10 @@ async fn keep_hand(
     };
     // In any case: it is so until the launcher restarts.
     seat.set_hand(hand);
+    if hub.roster.get(&seat.id).is_none() {
+        // Its seat was taken away at this moment, as nobody seemed to want it.
+        hub.seat_missing.notify_one();
+    }
     kept.map_err(|why| format!("cannot note that '{}' is {}: {why}", seat.id, word(setting)))
 }
 
