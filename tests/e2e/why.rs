@@ -157,7 +157,7 @@ time.sleep(1000)
             "% CPU, ",
             " at most, ",
             "policy      couldNotStart, outOfMemory: always, after 1s, then 1s and 2 times longer each, up to 1h\n",
-            "policy      dependencyLost: never started again\n",
+            "policy      dependencyLost: it goes on without the other\n",
         ],
     );
     let policy = account(&hub, "talker")["why"]["policy"].clone();

@@ -182,6 +182,9 @@ fn usage(info: &PluginInfo) -> String {
     parts.join(", ")
 }
 
+/// The class of failure that need not end a run.
+const DEPENDENCY_LOST: &str = "dependencyLost";
+
 /// What follows a failure, a line for each group of classes that are answered alike.
 fn policies(all: &[ClassPolicy]) -> Vec<String> {
     let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
@@ -200,7 +203,14 @@ fn policies(all: &[ClassPolicy]) -> Vec<String> {
 
 fn answer(policy: &ClassPolicy) -> String {
     if policy.policy == "never" {
-        return "never started again".to_owned();
+        // There is nothing to start: who loses another is not ended by that.
+        let goes_on = policy.class == DEPENDENCY_LOST;
+        return if goes_on {
+            "it goes on without the other"
+        } else {
+            "never started again"
+        }
+        .to_owned();
     }
     let first = match policy.first_delay_ms {
         0 => "at once".to_owned(),
@@ -351,7 +361,7 @@ mod tests {
             [
                 "couldNotStart: always, after 1s, then 1s and 2 times longer each, up to 1h",
                 "crash, watchdog: always, at once, then 1s and 1.5 times longer each, up to 1h",
-                "dependencyLost: never started again",
+                "dependencyLost: it goes on without the other",
             ]
         );
     }
