@@ -42,31 +42,19 @@ impl Room {
 /// well as a start, and while it has no credentials, which are files.
 #[must_use]
 pub fn may_lack_room(phase: &Phase) -> bool {
-    match phase {
-        Phase::Backoff { .. }
-        | Phase::Blocked {
-            reason: BlockReason::Credentials(_),
-            ..
-        } => true,
+    match phase.block_reason() {
+        Some(BlockReason::Credentials(_)) => true,
         // Nothing is written for these.
-        Phase::Blocked {
-            reason:
-                BlockReason::Executable(_)
-                | BlockReason::Settings(_)
-                | BlockReason::Awaits { .. }
-                | BlockReason::Requires { .. }
-                | BlockReason::Needs(_)
-                | BlockReason::Leftover(_),
-            ..
-        } => false,
-        Phase::Stopped { .. }
-        | Phase::Preparing { .. }
-        | Phase::Spawning { .. }
-        | Phase::Proving { .. }
-        | Phase::Running { .. }
-        | Phase::Stopping { .. }
-        | Phase::Killing { .. }
-        | Phase::Foreign { .. } => false,
+        Some(
+            BlockReason::Executable(_)
+            | BlockReason::Settings(_)
+            | BlockReason::Awaits { .. }
+            | BlockReason::Requires { .. }
+            | BlockReason::Needs(_)
+            | BlockReason::Leftover(_),
+        ) => false,
+        // What is not blocked and tried later has failed.
+        None => phase.next_try().is_some(),
     }
 }
 
